@@ -1,4 +1,6 @@
 """The contract of every world: pure functions over batches of states, and the ground truth that goes with them."""
+# Methods that only refuse still name what they would take:
+# ruff: noqa: ARG002
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ CHANNELS = ("observation", "action", "reward")
 """What an agent may receive at every step, beside the fact that its episode goes on. The action is never withheld."""
 
 
-class Unavailable(NotImplementedError):
+class Unavailable(NotImplementedError):  # noqa: N818 (reads as a sentence where it is raised)
     """A world was asked for a truth that it does not have."""
 
 

@@ -1,0 +1,46 @@
+"""Every named world, for the command line, the sweeps and the contract tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from worldprobe.worlds._tmaze import TMaze
+from worldprobe.worlds._world import World
+
+
+@dataclass(frozen=True)
+class WorldEntry:
+    """A named world: call it to build one."""
+
+    build: Callable[[], World]
+    summary: str
+    """One line for listings."""
+
+    def __call__(self) -> World:
+        """Build the world."""
+        return self.build()
+
+
+WORLDS: dict[str, WorldEntry] = {
+    "tmaze": WorldEntry(TMaze, "T-Maze of length 10, a fifth of the actions random: remember the goal, know where you are"),
+}
+
+
+def make_world(name: str) -> World:
+    """Return a new world of the registry `WORLDS`.
+
+    Raises
+    ------
+    KeyError
+        If there is no world of that name; the message lists the names.
+
+    Examples
+    --------
+    >>> from worldprobe.worlds import make_world
+    >>> make_world("tmaze").action_names
+    ('right', 'up', 'left', 'down')
+    """
+    if name not in WORLDS:
+        raise KeyError(f"unknown world {name!r}; the worlds are {', '.join(WORLDS)}")
+    return WORLDS[name]()
