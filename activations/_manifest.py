@@ -1,0 +1,140 @@
+"""The manifest `recording.json`: what was recorded, and which shards are finished (docs/format.md, section 3)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from worldprobe.activations._files import RecordingError, write_whole
+
+FORMAT, SHARD_FORMAT, VERSION = "worldprobe recording", "worldprobe shard", 1
+MANIFEST = "recording.json"
+
+STEP_CONVENTION = (
+    "Row t holds observation o_t, sites after o_t was processed and before action a_t was chosen, action a_t, reward r_t that it brought, "
+    "state s_t and belief b_t = P(s_t | all received up to o_t). What follows the last action of an episode is in the final_ arrays."
+)
+TICK_CONVENTION = "One core update per step; a module called several times a step has one site per tick."
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """Dtype and row shape of one key."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    """Shape of one row."""
+    along: Literal["step", "episode"]
+    """Whether it has a row per step or per episode."""
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One finished shard."""
+
+    file: str
+    index: int
+    sha256: str
+    size: int
+    """Bytes of the file."""
+    n_episodes: int
+    n_steps: int
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Everything that decides the arrays of a recording, up to package versions and thread count."""
+
+    world: dict[str, Any]
+    agent: dict[str, Any] | None
+    channels: tuple[str, ...]
+    behaviour: dict[str, Any]
+    seed: int
+    n_episodes: int
+    n_envs: int
+    episodes_per_shard: int
+    splits: tuple[float, ...]
+    """Fractions of train, validation and test."""
+    sites: dict[str, int]
+    """Site to width."""
+    stream: str | None
+    """Fingerprint of the recording whose episodes another network was run on."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the identity as canonical JSON."""
+        return hashlib.sha256(canonical_json(asdict(self)).encode()).hexdigest()
+
+    @property
+    def n_shards(self) -> int:
+        """Number of shards of the finished recording."""
+        return -(-self.n_episodes // self.episodes_per_shard)
+
+    def shard_episodes(self, index: int) -> range:
+        """Return the numbers of the episodes of shard `index`."""
+        first = index * self.episodes_per_shard
+        return range(first, min(first + self.episodes_per_shard, self.n_episodes))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of `recording.json`; every change is a new manifest."""
+
+    identity: Identity
+    environment: dict[str, Any]
+    arrays: dict[str, ArraySpec] = field(default_factory=dict)
+    shards: tuple[ShardEntry, ...] = ()
+
+    @property
+    def missing(self) -> list[int]:
+        """Indices of the shards that are still to be made."""
+        finished = {shard.index for shard in self.shards}
+        return [index for index in range(self.identity.n_shards) if index not in finished]
+
+    def with_shard(self, entry: ShardEntry, arrays: Mapping[str, ArraySpec]) -> Manifest:
+        """Return the manifest that lists one more shard.
+
+        Raises
+        ------
+        RecordingError
+            If the shard holds other arrays than those before it.
+        """
+        if self.arrays and self.arrays != arrays:
+            odd = sorted(key for key in {*self.arrays, *arrays} if self.arrays.get(key) != arrays.get(key))
+            raise RecordingError(f"shard {entry.index} differs from those before it in {', '.join(odd)}; world and agent must not change")
+        others = [shard for shard in self.shards if shard.index != entry.index]
+        return replace(self, arrays=dict(arrays), shards=tuple(sorted([*others, entry], key=lambda shard: shard.index)))
+
+    def write(self, directory: Path) -> None:
+        """Replace the manifest of `directory` in one step."""
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "fingerprint": self.identity.fingerprint,
+            "convention": {"step": STEP_CONVENTION, "tick": TICK_CONVENTION},
+            **asdict(self),
+        }
+        write_whole(directory / MANIFEST, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def shard_file(index: int) -> str:
+    """Return the file name of a shard."""
+    return f"shard-{index:05d}.h5"
+
+
+def canonical_json(value: object) -> str:
+    """Return JSON with sorted keys and no spaces: equal values, equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def differences(old: object, new: object, at: str = "") -> list[str]:
+    """Return where two JSON values differ, each as "path: old, now new"."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = sorted({*old, *new})
+        return [line for key in keys for line in differences(old.get(key), new.get(key), f"{at}.{key}" if at else str(key))]
+    old_text, new_text = canonical_json(old), canonical_json(new)
+    return [] if old_text == new_text else [f"{at}: {old_text[:60]}, now {new_text[:60]}"]

@@ -1,0 +1,108 @@
+"""Running a network over episodes that are already there: sites of the recorded agent, of its twins, of anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from worldprobe.activations._episodes import Array, Episodes, padded_rows, received, rectangles
+from worldprobe.activations._files import RecordingError
+from worldprobe.activations._reader import Recording, load_episodes
+from worldprobe.agents import Agent
+
+LARGEST_PASS = 2**25
+"""Numbers that all sites of one padded pass may hold together (128 MiB): bounds the memory whatever the length."""
+
+
+def replay(agent: Agent, recording: Recording, sites: Sequence[str] = ("core.h",)) -> dict[str, Array]:
+    """Run an agent over the recorded histories and return its sites in memory: twins, checkpoints, planted agents.
+
+    The agent receives o_t, a_{t-1} and r_{t-1} as they were recorded and chooses nothing; each episode starts from its
+    initial state. Row t is after o_t.
+
+    Parameters
+    ----------
+    agent : Agent
+        Receives the channels that the recording's beliefs condition on.
+    recording : Recording
+        Whose episodes it is run on.
+    sites : sequence of str
+        Names of `agent.sites`, or "core.state", the flat state from which `fork_core` goes on.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Site to float32 (n_steps, width), rows as in the recording.
+
+    Raises
+    ------
+    KeyError
+        If the agent has no such site; the message lists those it has.
+    RecordingError
+        If the agent does not fit the recording's world and channels, or returns a site of another shape than it promised.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from worldprobe.activations import CommonBehaviour, record, replay
+    >>> from worldprobe.agents import NetworkConfig, make_network
+    >>> from worldprobe.worlds import make_world
+    >>> world = make_world("tmaze")
+    >>> twin = make_network(world, NetworkConfig(hidden_size=8), seed=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with record(None, world, f"{folder}/common.wpr", CommonBehaviour(world), n_episodes=10, seed=0) as recording:
+    ...         replay(twin, recording)["core.h"].shape == (recording.n_steps, 8)
+    True
+    """
+    check_fit(agent, recording)
+    return run_agent(agent, load_episodes(recording, ("observation", "action", "reward")), sites)
+
+
+@torch.no_grad()
+def run_agent(agent: Agent, episodes: Episodes, sites: Sequence[str]) -> dict[str, Array]:
+    """Return sites (n_steps, width) of an agent run over episodes, in padded passes over episodes of similar length."""
+    widths = check_sites(agent, sites)
+    inputs = received(episodes, agent.channels, agent.n_actions)
+    if inputs.shape[1] != agent.input_size:
+        raise RecordingError(f"agent {agent.name!r} expects {agent.input_size} inputs per step; the episodes give {inputs.shape[1]}")
+    arrays = {site: np.empty((episodes.n_steps, width), np.float32) for site, width in widths.items()}
+    start, largest = episodes.start, LARGEST_PASS // (sum(agent.sites.values()) + agent.state_size)
+    for group in rectangles(episodes.length, largest):
+        rows, is_real = padded_rows(start[group], episodes.length[group])
+        values = agent.activations(inputs[torch.from_numpy(rows)], agent.initial_state(group.size))
+        for site, array in arrays.items():
+            if values[site].shape != (*rows.shape, widths[site]):
+                promised = f"agent {agent.name!r} promised width {widths[site]}"
+                raise RecordingError(f"site {site!r} came with shape {tuple(values[site].shape)} for {rows.shape} steps; {promised}")
+            array[rows[is_real]] = values[site].numpy()[is_real]
+    return arrays
+
+
+def check_sites(agent: Agent, sites: Sequence[str]) -> dict[str, int]:
+    """Return the widths of sites.
+
+    Raises
+    ------
+    KeyError
+        If the agent has no such site; the message lists those it has.
+    """
+    widths = {**agent.sites, "core.state": agent.state_size}
+    unknown = [site for site in sites if site not in widths]
+    if unknown:
+        raise KeyError(f"agent {agent.name!r} has no site {', '.join(map(repr, unknown))}; it has {', '.join(widths)}")
+    return {site: widths[site] for site in sites}
+
+
+def check_fit(agent: Agent, recording: Recording) -> None:
+    """Raise `RecordingError` unless the agent receives what the recording's beliefs condition on, and acts in its world."""
+    identity = recording.identity
+    if sorted(agent.channels) != sorted(identity.channels):
+        raise RecordingError(
+            f"agent {agent.name!r} receives {sorted(agent.channels)}, but the beliefs in {recording.path} condition on "
+            f"{sorted(identity.channels)}: record a stream with the agent's channels"
+        )
+    if agent.n_actions != len(identity.world["actions"]):
+        expected = len(identity.world["actions"])
+        raise RecordingError(f"agent {agent.name!r} has {agent.n_actions} actions; world {recording.world_name!r} has {expected}")

@@ -1,0 +1,107 @@
+"""Rollouts: a behaviour acts through the world's driver, an equal quota of whole episodes in every copy."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldprobe.activations._episodes import Array, Episodes
+from worldprobe.activations._streams import Behaviour, Moment
+from worldprobe.agents import seeded_generator
+from worldprobe.worlds import Driver, DriverStep, State, VectorDriver, World
+
+
+def play(world: World, behaviour: Behaviour, numbers: range, n_envs: int, seed: int, shard: int) -> Episodes:
+    """Play the episodes `numbers` of shard `shard`: what was received, done and true at every step, and at every end.
+
+    Every copy of the world plays the same number of episodes (one more in the first copies where it does not divide);
+    what a copy plays beyond its quota while others finish is dropped.
+    """
+    n_envs = min(n_envs, len(numbers))
+    quota = len(numbers) // n_envs + (np.arange(n_envs) < len(numbers) % n_envs)
+    driver = world.driver(n_envs, seeded_generator(seed, "shard", shard, "world"))
+    act = behaviour.begin(world, n_envs, seeded_generator(seed, "shard", shard, "behaviour"))
+    tape = _Tape()
+    left, moment = quota.copy(), Moment.first(driver.observation)
+    while (left > 0).any():
+        truth = _truth(driver)
+        action = act(moment)
+        step = driver.step(action)
+        tape.add(moment.observation, action, truth, step)
+        left[step.done.numpy()] -= 1
+        moment = Moment.after(step, action)
+    return _cut(tape, world, np.asarray(numbers), quota)
+
+
+class _Tape:
+    """What happened in all copies at once, step by step."""
+
+    def __init__(self) -> None:
+        self.observations: list[Tensor] = []
+        self.actions: list[Tensor] = []
+        self.truths: list[dict[str, Tensor]] = []
+        self.steps: list[DriverStep] = []
+
+    def add(self, observation: Tensor, action: Tensor, truth: dict[str, Tensor], step: DriverStep) -> None:
+        """Keep one step."""
+        self.observations.append(observation)
+        self.actions.append(action)
+        self.truths.append(truth)
+        self.steps.append(step)
+
+    def rows(self) -> dict[str, Tensor]:
+        """Return every step key as (T * n_envs, ...), time first."""
+        columns = {
+            "observation": self.observations,
+            "action": self.actions,
+            "reward": [step.reward for step in self.steps],
+            "terminated": [step.terminated for step in self.steps],
+            "truncated": [step.truncated for step in self.steps],
+            **{key: [truth[key] for truth in self.truths] for key in self.truths[0]},
+        }
+        return {key: torch.stack(column).flatten(0, 1) for key, column in columns.items()}
+
+    def ends(self) -> tuple[Array, Array, dict[str, Tensor]]:
+        """Return time and copy of every episode's last step, and every `final_` key, in the order in which they came."""
+        ended = [step for step in self.steps if step.done.numel()]
+        time = np.repeat(np.arange(len(self.steps)), [step.done.numel() for step in self.steps])
+        finals = {
+            "final_observation": [step.final_observation for step in ended],
+            **{f"final_state/{name}": [step.final_state[name] for step in ended] for name in ended[0].final_state},
+            **{f"final_factor/{name}": [step.final_factors[name] for step in ended] for name in ended[0].final_factors},
+        }
+        copy = torch.cat([step.done for step in ended]).numpy()
+        return time, copy, {key: torch.cat(column) for key, column in finals.items()}
+
+
+def _truth(driver: Driver) -> dict[str, Tensor]:
+    """Return the state behind the present step, or its factors alone if the world keeps the state to itself."""
+    if isinstance(driver, VectorDriver):
+        return {f"state/{name}": leaf.clone() for name, leaf in driver.state.items()}
+    return {f"factor/{name}": values.clone() for name, values in driver.factor_values().items()}
+
+
+def _cut(tape: _Tape, world: World, numbers: Array, quota: Array) -> Episodes:
+    """Cut the tape into each copy's first `quota` episodes: the first of every copy, then the second, ..."""
+    time, copy, finals = tape.ends()
+    by_copy = np.lexsort((time, copy))
+    time, copy = time[by_copy], copy[by_copy]
+    ordinal = np.arange(copy.size) - np.searchsorted(copy, copy)
+    begin = np.where(ordinal == 0, 0, np.roll(time, 1) + 1)
+    kept = np.flatnonzero(ordinal < quota[copy])
+    kept = kept[np.lexsort((copy[kept], ordinal[kept]))]
+    length = time[kept] - begin[kept] + 1
+    steps = np.repeat(begin[kept] - np.cumsum(length) + length, length) + np.arange(length.sum())
+    rows = torch.from_numpy(steps * quota.size + np.repeat(copy[kept], length))
+    ends = torch.from_numpy(by_copy[kept])
+    arrays = {key: values[rows] for key, values in tape.rows().items()} | {key: values[ends] for key, values in finals.items()}
+    return Episodes(numbers, length, {key: values.numpy() for key, values in _with_factors(world, arrays).items()})
+
+
+def _with_factors(world: World, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Add the factors of the recorded states, all rows at once."""
+    state: State = {key.removeprefix("state/"): leaf for key, leaf in arrays.items() if key.startswith("state/")}
+    if not state:
+        return arrays
+    return {**arrays, **{f"factor/{name}": values for name, values in world.factor_values(state).items()}}
