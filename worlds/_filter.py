@@ -1,18 +1,15 @@
 """The exact Bayes filter of a finite world, for whatever the agent receives."""
-# An exact filter needs no chance, but the contract hands it a generator:
-# ruff: noqa: ARG002
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from worldprobe.worlds._tables import FiniteTables
+from worldprobe.worlds._tables import FiniteTables, possible_rewards, reward_levels
 from worldprobe.worlds._world import Belief, BeliefFilter, check_channels
 
 REWARD_TOLERANCE = 1e-6
-"""Rewards closer than this are one reward."""
+"""How far a reward may be from one that the tables pay (a recording keeps float32)."""
 
 
 class FiniteFilter(BeliefFilter):
@@ -49,12 +46,10 @@ class FiniteFilter(BeliefFilter):
         self._tables = tables
         self._running = (~tables.terminal).double()
         self._likelihood = tables.observation.T.contiguous()
-        happens = tables.transition > 0
-        self._levels = torch.from_numpy(np.unique(tables.reward[happens].round(decimals=6).numpy()))
+        self._rewards = possible_rewards(tables)
         self._kernels = tables.transition.unsqueeze(1)
         if "reward" in channels:
-            paid = (tables.reward.unsqueeze(1) - self._levels.view(1, -1, 1, 1)).abs() <= REWARD_TOLERANCE
-            self._kernels = self._kernels * paid  # (A, n_levels, S, S)
+            self._kernels = self._kernels * torch.stack(reward_levels(tables), 1)  # (A, n_rewards, S, S)
 
     def start(self, observation: Tensor, generator: torch.Generator) -> Belief:
         """Return b_0 from the first observation (n, n_observations)."""
@@ -80,10 +75,10 @@ class FiniteFilter(BeliefFilter):
         """Return which of the possible rewards each one is (0 if rewards are no channel)."""
         if "reward" not in self.channels:
             return torch.zeros_like(reward, dtype=torch.int64)
-        distance, level = (reward.double().unsqueeze(1) - self._levels).abs().min(1)
+        distance, level = (reward.double().unsqueeze(1) - self._rewards).abs().min(1)
         if not (distance <= REWARD_TOLERANCE).all():
             wrong = reward[distance.argmax()].item()
-            raise ValueError(f"reward {wrong} is none of those this world pays ({self._levels.tolist()}); was it scaled or clipped?")
+            raise ValueError(f"reward {wrong} is none of those this world pays ({self._rewards.tolist()}); was it scaled or clipped?")
         return level
 
     def _normalised(self, joint: Tensor) -> Tensor:
@@ -98,8 +93,8 @@ class FiniteFilter(BeliefFilter):
 
 
 def push(belief: Tensor, kernel: Tensor, kernels: Tensor) -> Tensor:
-    """Return belief[i] @ kernels[kernel[i]] for every row i: (n, S), int64 (n,), (K, S, S) -> (n, S)."""
-    pushed = torch.empty_like(belief)
+    """Return belief[i] @ kernels[kernel[i]] for every row i: (n, S), int64 (n,), (K, S, C) -> (n, C)."""
+    pushed = belief.new_empty(len(belief), kernels.shape[-1])
     for index, matrix in enumerate(kernels):
         rows = (kernel == index).nonzero().squeeze(1)
         pushed[rows] = belief[rows] @ matrix

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from worldprobe.worlds._counterfeit import counterfeit_transition
 from worldprobe.worlds._filter import FiniteFilter, push
 from worldprobe.worlds._tables import FiniteTables, RowSampler
 from worldprobe.worlds._world import Belief, Factor, Headline, State, World
@@ -131,6 +133,33 @@ class FiniteWorld(World):
     def expect_factors(self, belief: Belief) -> dict[str, Tensor]:
         """Return the class probabilities of each factor, float64 (n, size)."""
         return {factor.name: belief["state"] @ self._classes(factor) for factor in self.factors}
+
+    def counterfeit(self, generator: torch.Generator) -> FiniteWorld:
+        """Return the same world under another transition law; rewards stay the same function of (s, a, s').
+
+        Where actions matter, every running state has its actions exchanged by a random permutation of its own (none
+        stays in place), which leaves the law under uniformly random actions as it is. In a world that no action moves, running
+        states that look alike exchange what follows them.
+
+        Raises
+        ------
+        Unavailable
+            If no action matters and no two states that look alike differ in what follows.
+        """
+        transition = counterfeit_transition(self.tables, generator)
+        if transition is None:
+            raise self.unavailable("counterfeit laws: no exchange of actions or of look-alike states changes its law")
+        return FiniteWorld(
+            replace(self.tables, transition=transition),
+            name=f"{self.name}-counterfeit",
+            factors={factor: self.class_maps[factor.name] for factor in self.factors},
+            action_names=self.action_names,
+            discount=self.discount,
+            time_limit=self.time_limit,
+            exploration=self.exploration,
+            headline=self.headline,
+            positions=self.positions,
+        )
 
     def _classes(self, factor: Factor) -> Tensor:
         """Return the one-hot class of every state, float64 (S, size)."""

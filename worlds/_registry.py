@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from worldprobe.worlds._four_rooms import FourRooms
+from worldprobe.worlds._irrelevant import with_irrelevant
+from worldprobe.worlds._red_light import RedLight
 from worldprobe.worlds._tmaze import TMaze
 from worldprobe.worlds._world import World
 
@@ -24,6 +27,9 @@ class WorldEntry:
 
 WORLDS: dict[str, WorldEntry] = {
     "tmaze": WorldEntry(TMaze, "T-Maze of length 10, a fifth of the actions random: remember the goal, know where you are"),
+    "tmaze-irrelevant": WorldEntry(lambda: with_irrelevant(TMaze(), 2), "the T-Maze with two random walks in view that never matter"),
+    "red-light": WorldEntry(RedLight, "a light on a hidden cycle: if it is red, push; acting well needs no model"),
+    "four-rooms": WorldEntry(FourRooms, "a grid of four rooms, a hidden goal, and sight of the nearest walls only"),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -106,6 +107,18 @@ class FiniteTables:
             raise ValueError("terminal states must be absorbing: transition[:, s, s] = 1 for every terminal s")
         if (self.reward * (self.transition > 0))[:, ended].any():
             raise ValueError("terminal states must pay nothing: reward[:, s, s] = 0 for every terminal s")
+
+
+def possible_rewards(tables: FiniteTables) -> Tensor:
+    """Return the distinct rewards that can be paid, float64 ascending; those closer than about 1e-6 are one."""
+    paid = tables.reward[tables.transition > 0]
+    return torch.from_numpy(np.unique(paid.numpy().round(6)))
+
+
+def reward_levels(tables: FiniteTables) -> list[Tensor]:
+    """Return for each possible reward where it is paid, bool (A, S, S); every move that can happen is in exactly one."""
+    rounded = torch.from_numpy(tables.reward.numpy().round(6))
+    return [rounded == level for level in possible_rewards(tables)]
 
 
 class RowSampler:

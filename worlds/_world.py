@@ -1,6 +1,4 @@
 """The contract of every world: pure functions over batches of states, and the ground truth that goes with them."""
-# Methods that only refuse still name what they would take:
-# ruff: noqa: ARG002
 
 from __future__ import annotations
 
