@@ -18,6 +18,7 @@ forks of the world under actions it would not choose.
 
 from worldprobe.activations._array import RecordedArray
 from worldprobe.activations._beliefs import recorded_belief
+from worldprobe.activations._describe import package_versions
 from worldprobe.activations._files import RecordingError
 from worldprobe.activations._forks import Forks, fork_core, fork_stream
 from worldprobe.activations._manifest import Identity
@@ -30,7 +31,7 @@ __all__ = [
     # recording
     "record", "record_on", "Behaviour", "Actor", "Moment", "EpsilonGreedy", "CommonBehaviour", "BEHAVIOURS",
     # reading
-    "open_recording", "Recording", "RecordedArray", "Identity", "RecordingError", "recorded_belief",
+    "open_recording", "Recording", "RecordedArray", "Identity", "RecordingError", "recorded_belief", "package_versions",
     # other networks on the same episodes
     "replay", "Forks", "fork_stream", "fork_core",
 ]  # fmt: skip

@@ -79,9 +79,21 @@ def checkpoint_hash(agent: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that decide the last bits of a number.
+
+    Examples
+    --------
+    >>> from worldprobe.activations import package_versions
+    >>> sorted(package_versions())
+    ['h5py', 'numpy', 'torch', 'worldprobe']
+    """
+    return {package: metadata.version(package) for package in PACKAGES}
+
+
 def environment() -> dict[str, Any]:
-    """Return package versions and the number of torch threads: what decides the last bits of an array."""
-    return {"versions": {package: metadata.version(package) for package in PACKAGES}, "threads": torch.get_num_threads()}
+    """Return package versions and the number of torch threads, without which equal identities may differ in their last bits."""
+    return {"versions": package_versions(), "threads": torch.get_num_threads()}
 
 
 def _is_ours(value: object) -> bool:

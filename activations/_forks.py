@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -52,6 +52,19 @@ class Forks:
 
     def __len__(self) -> int:
         return int(self.action.shape[0])
+
+    def take(self, chosen: Array) -> Forks:
+        """Return the forks at some positions (numbers or a mask)."""
+        return replace(
+            self,
+            rows=self.rows[chosen],
+            action=self.action[chosen],
+            reward=self.reward[chosen],
+            observation=self.observation[chosen],
+            alive=self.alive[chosen],
+            factors={name: values[chosen] for name, values in self.factors.items()},
+            expected={name: values[chosen] for name, values in self.expected.items()},
+        )
 
 
 def fork_stream(

@@ -25,10 +25,10 @@ def play(world: World, behaviour: Behaviour, numbers: range, n_envs: int, seed: 
     tape = _Tape()
     left, moment = quota.copy(), Moment.first(driver.observation)
     while (left > 0).any():
-        truth = _truth(driver)
+        before = _copied({"observation": moment.observation, **_truth(driver)})
         action = act(moment)
         step = driver.step(action)
-        tape.add(moment.observation, action, truth, step)
+        tape.add(before, action, step)
         left[step.done.numpy()] -= 1
         moment = Moment.after(step, action)
     return _cut(tape, world, np.asarray(numbers), quota)
@@ -38,48 +38,41 @@ class _Tape:
     """What happened in all copies at once, step by step."""
 
     def __init__(self) -> None:
-        self.observations: list[Tensor] = []
-        self.actions: list[Tensor] = []
-        self.truths: list[dict[str, Tensor]] = []
-        self.steps: list[DriverStep] = []
+        self._rows: list[dict[str, Tensor]] = []
+        self._finals: list[dict[str, Tensor]] = []
+        self._done: list[Array] = []
 
-    def add(self, observation: Tensor, action: Tensor, truth: dict[str, Tensor], step: DriverStep) -> None:
-        """Keep one step."""
-        self.observations.append(observation)
-        self.actions.append(action)
-        self.truths.append(truth)
-        self.steps.append(step)
+    def add(self, before: dict[str, Tensor], action: Tensor, step: DriverStep) -> None:
+        """Keep one step: what stood before it, and what it brought."""
+        brought = {"action": action, "reward": step.reward, "terminated": step.terminated, "truncated": step.truncated}
+        self._rows.append(before | _copied(brought))
+        self._done.append(step.done.numpy().copy())
+        if step.done.numel():
+            state = {f"final_state/{name}": leaf for name, leaf in step.final_state.items()}
+            factors = {f"final_factor/{name}": values for name, values in step.final_factors.items()}
+            self._finals.append(_copied({"final_observation": step.final_observation, **state, **factors}))
 
     def rows(self) -> dict[str, Tensor]:
         """Return every step key as (T * n_envs, ...), time first."""
-        columns = {
-            "observation": self.observations,
-            "action": self.actions,
-            "reward": [step.reward for step in self.steps],
-            "terminated": [step.terminated for step in self.steps],
-            "truncated": [step.truncated for step in self.steps],
-            **{key: [truth[key] for truth in self.truths] for key in self.truths[0]},
-        }
-        return {key: torch.stack(column).flatten(0, 1) for key, column in columns.items()}
+        return {key: torch.stack([row[key] for row in self._rows]).flatten(0, 1) for key in self._rows[0]}
 
     def ends(self) -> tuple[Array, Array, dict[str, Tensor]]:
         """Return time and copy of every episode's last step, and every `final_` key, in the order in which they came."""
-        ended = [step for step in self.steps if step.done.numel()]
-        time = np.repeat(np.arange(len(self.steps)), [step.done.numel() for step in self.steps])
-        finals = {
-            "final_observation": [step.final_observation for step in ended],
-            **{f"final_state/{name}": [step.final_state[name] for step in ended] for name in ended[0].final_state},
-            **{f"final_factor/{name}": [step.final_factors[name] for step in ended] for name in ended[0].final_factors},
-        }
-        copy = torch.cat([step.done for step in ended]).numpy()
-        return time, copy, {key: torch.cat(column) for key, column in finals.items()}
+        time = np.repeat(np.arange(len(self._done)), [done.size for done in self._done])
+        finals = {key: torch.cat([final[key] for final in self._finals]) for key in self._finals[0]}
+        return time, np.concatenate(self._done), finals
+
+
+def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies: a driver may overwrite what it handed out."""
+    return {key: values.clone() for key, values in tensors.items()}
 
 
 def _truth(driver: Driver) -> dict[str, Tensor]:
     """Return the state behind the present step, or its factors alone if the world keeps the state to itself."""
     if isinstance(driver, VectorDriver):
-        return {f"state/{name}": leaf.clone() for name, leaf in driver.state.items()}
-    return {f"factor/{name}": values.clone() for name, values in driver.factor_values().items()}
+        return {f"state/{name}": leaf for name, leaf in driver.state.items()}
+    return {f"factor/{name}": values for name, values in driver.factor_values().items()}
 
 
 def _cut(tape: _Tape, world: World, numbers: Array, quota: Array) -> Episodes:

@@ -117,7 +117,7 @@ def _check_origin(content: Any, path: Path) -> None:
     """Tell a foreign file and another version apart from a damaged one."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise RecordingError(f'{path} is not the manifest of a recording: expected "format": "{FORMAT}"')
-    if content.get("version") != VERSION:
+    if str(content.get("version")) != str(VERSION):
         raise RecordingError(f"{path} is of format version {content.get('version')!r}; this worldprobe reads version {VERSION}: update it")
 
 
