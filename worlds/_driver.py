@@ -64,6 +64,15 @@ class Driver(ABC):
         """Continue bit for bit from what `state_dict` returned."""
 
 
+def check_actions(action: Tensor, n_envs: int, n_actions: int) -> None:
+    """Raise unless `action` is one legal action per environment."""
+    if action.dtype != torch.int64 or action.shape != (n_envs,):
+        raise ValueError(f"expected one int64 action per environment, shape ({n_envs},); got {action.dtype} {tuple(action.shape)}")
+    low, high = action.aminmax()
+    if low < 0 or high >= n_actions:
+        raise ValueError(f"actions lie in 0 .. {n_actions - 1}; got values from {int(low)} to {int(high)}")
+
+
 class VectorDriver(Driver):
     """Steps a world of pure functions as one batch.
 
@@ -108,7 +117,14 @@ class VectorDriver(Driver):
 
     @torch.no_grad()
     def step(self, action: Tensor) -> DriverStep:
-        """Act in every environment; `action` is int64 (n,)."""
+        """Act in every environment; `action` is int64 (n,).
+
+        Raises
+        ------
+        ValueError
+            If an action is missing or is none of the world's.
+        """
+        check_actions(action, self.n_envs, self.world.n_actions)
         state, reward, terminated = self.world.step(self.state, action, self._generator)
         t = self.t + 1
         out_of_time = t >= self.world.time_limit
