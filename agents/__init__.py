@@ -1,0 +1,52 @@
+"""Agents: recurrent model-free Q-learners, the systems they are compared with, their training and checkpoints.
+
+In go a world, a network configuration and a seed; out come checkpoints over training, metrics, and objects that satisfy
+the `Agent` protocol: `step` them in a world, or take the `activations` of every site over a stretch of inputs.
+
+>>> import tempfile
+>>> from worldprobe.agents import NetworkConfig, PqnConfig, load_checkpoint, train_pqn
+>>> from worldprobe.worlds import make_world
+>>> config = PqnConfig(total_steps=2048, n_envs=16, n_evaluations=1, n_evaluation_episodes=16)
+>>> with tempfile.TemporaryDirectory() as directory:
+...     result = train_pqn(make_world("tmaze"), NetworkConfig(hidden_size=8), config, directory, seed=0)
+...     agent, info = load_checkpoint(result.final)
+>>> agent.name, info.step, agent.sites["core.h"]
+('trained', 2048, 8)
+"""
+
+from worldprobe.agents._agent import Agent, agent_inputs, count_inputs
+from worldprobe.agents._checkpoints import CheckpointError, CheckpointInfo, load_checkpoint, read_checkpoint_info, save_checkpoint
+from worldprobe.agents._cores import CORES, Core
+from worldprobe.agents._evaluate import EvaluationResult, evaluate_return
+from worldprobe.agents._known_answers import PLANTED
+from worldprobe.agents._lambda_returns import lambda_returns
+from worldprobe.agents._network import NetworkConfig, RecurrentQNetwork, make_network
+from worldprobe.agents._planted import PlantedAgent
+from worldprobe.agents._planted_beliefs import BeliefAgent, CodedBeliefAgent
+from worldprobe.agents._planted_nulls import ClockAgent, DriftingNoiseAgent, MemorylessAgent, reservoir_agent
+from worldprobe.agents._pqn import PqnConfig, PqnLearner, TrainingDivergedError
+from worldprobe.agents._resume import ResumeError
+from worldprobe.agents._rollout import Actor, Rollout
+from worldprobe.agents._seeds import seeded_generator
+from worldprobe.agents._session import TrainingProgress
+from worldprobe.agents._training import TrainingResult, find_training, train_pqn
+from worldprobe.agents._twins import echo_state_twins, fresh_initialisations, untrained_twin, weight_noise_twins
+
+__all__ = [
+    # the contract
+    "Agent", "agent_inputs", "count_inputs", "seeded_generator",
+    # recurrent Q-networks
+    "NetworkConfig", "RecurrentQNetwork", "make_network", "CORES", "Core",
+    # learning
+    "PqnConfig", "PqnLearner", "lambda_returns", "Actor", "Rollout",
+    # training as a tool
+    "train_pqn", "TrainingProgress", "TrainingResult", "find_training", "TrainingDivergedError", "ResumeError",
+    # checkpoints and evaluation
+    "save_checkpoint", "load_checkpoint", "read_checkpoint_info", "CheckpointInfo", "CheckpointError",
+    "evaluate_return", "EvaluationResult",
+    # what networks are compared with
+    "untrained_twin", "fresh_initialisations", "weight_noise_twins", "echo_state_twins",
+    # known answers
+    "PLANTED", "PlantedAgent", "BeliefAgent", "CodedBeliefAgent", "MemorylessAgent", "ClockAgent", "DriftingNoiseAgent",
+    "reservoir_agent",
+]  # fmt: skip
