@@ -1,0 +1,56 @@
+"""Choosing a penalty on inner folds, and doing so inside every outer fold at the price of pairs.
+
+Both need only one thing from a probe: all solutions along its penalties for the folds that are *not* left out, and their
+loss on a fold that is. Leaving out the pair {a, b} serves twice: it judges penalties on b for the outer fold a, and on a for
+the outer fold b, so K outer folds cost K (K - 1) / 2 + K training sets instead of K^2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import combinations
+from typing import Protocol
+
+import numpy as np
+
+from worldprobe.probes._validation import Floats, Integers
+
+
+class Path(Protocol):
+    """All solutions of one training set along the penalties."""
+
+    def losses(self, fold: int) -> Floats:
+        """Return the summed loss on a held-out fold, (n_choices, n_targets)."""
+
+
+class Problem(Protocol):
+    """Rows in folds, from which any training set can be solved."""
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds."""
+
+    def path(self, without: Collection[int]) -> Path:
+        """Solve the training set of all folds but those in `without`."""
+
+
+def inner_losses(problem: Problem) -> Floats:
+    """Return the loss of every choice, (n_choices, n_targets), each fold judged by the solution of the others."""
+    losses: Floats = np.sum([problem.path({fold}).losses(fold) for fold in range(problem.n_folds)], axis=0)
+    return losses
+
+
+def nested_losses(problem: Problem) -> list[Floats]:
+    """Return, for each outer fold, the loss of every choice on the remaining folds, never having seen the outer one."""
+    losses: list[Floats] = [np.zeros(()) for _ in range(problem.n_folds)]
+    for one, other in combinations(range(problem.n_folds), 2):
+        path = problem.path({one, other})
+        losses[one] = losses[one] + path.losses(other)
+        losses[other] = losses[other] + path.losses(one)
+    return losses
+
+
+def choose(losses: Floats) -> Integers:
+    """Return the choice of least loss for each target."""
+    chosen: Integers = losses.argmin(axis=0)
+    return chosen

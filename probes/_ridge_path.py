@@ -1,0 +1,128 @@
+"""Ridge regression from sufficient statistics: one eigendecomposition gives every penalty of a training set.
+
+With z the features standardised on the n training rows and m_j a multiplier of the penalty of feature j,
+
+    minimise over w    sum_i (y_i - mean(y) - z_i . w)^2  +  n alpha sum_j m_j w_j^2,
+
+one alpha for each target. `alpha` is the penalty per row, so it does not depend on n nor on any scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from worldprobe.probes._statistics import Moments, total
+from worldprobe.probes._validation import Floats, Integers
+
+
+@dataclass(frozen=True, eq=False)
+class Eigenbasis:
+    """Directions in which the (penalty-weighted) standardised features are uncorrelated on a training set."""
+
+    eigenvalues: Floats
+    """n times the variance along each direction (n_features,)."""
+    to_features: Floats
+    """Raw feature weights of each direction (n_features, n_features); zero rows for constant features."""
+
+    @classmethod
+    def of(cls, training: Moments, centred: Floats, multipliers: Floats) -> Eigenbasis:
+        """Decompose `centred`, the training set's X'X around its mean."""
+        variance = np.where(training.constant_features, 0.0, centred.diagonal() / training.n)
+        weight = np.divide(1.0, np.sqrt(variance * multipliers), out=np.zeros_like(variance), where=variance > 0)
+        eigenvalues, vectors = np.linalg.eigh(centred * np.outer(weight, weight))
+        return cls(np.maximum(eigenvalues, 0.0), weight[:, None] * vectors)
+
+
+@dataclass(frozen=True, eq=False)
+class RidgeSolution:
+    """Linear predictions y = offset + (x - shift) . coefficients, one column per target, where `shift` is the moments' own."""
+
+    coefficients: Floats
+    offset: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class RidgePath:
+    """Every ridge solution of one training set; a choice is a pair (multipliers, alpha), numbered multipliers first."""
+
+    training: Moments
+    folds: Sequence[Moments]
+    alphas: Floats
+    bases: Sequence[Eigenbasis]
+    xy: Floats
+    """X'Y of the training set around its means (n_features, n_targets)."""
+
+    def losses(self, fold: int) -> Floats:
+        """Return the summed squared error on a fold, (n_choices, n_targets), from that fold's moments alone."""
+        xx, xy, yy = self.folds[fold].about(self.training.x_mean, self.training.y_mean)
+        return np.concatenate([self._losses(basis, xx, xy, yy) for basis in self.bases])
+
+    def _losses(self, basis: Eigenbasis, xx: Floats, xy: Floats, yy: Floats) -> Floats:
+        """Return the losses (n_alphas, n_targets) |y|^2 - 2 w . X'y + w . X'X w, in the coordinates of `basis`."""
+        gram, products = basis.to_features.T @ xx @ basis.to_features, basis.to_features.T @ xy
+        projected = basis.to_features.T @ self.xy
+        losses = np.empty((len(self.alphas), len(yy)))
+        for row, alpha in enumerate(self.alphas):
+            weights = projected / (basis.eigenvalues + self.training.n * alpha)[:, None]
+            losses[row] = yy + np.einsum("pt,pt->t", weights, gram @ weights - 2 * products)
+        return losses
+
+    def solve(self, choices: Integers) -> RidgeSolution:
+        """Return the solution of each target's own choice (n_targets,)."""
+        chosen_basis, chosen_alpha = np.divmod(choices, len(self.alphas))
+        coefficients = np.empty_like(self.xy)
+        for number in np.unique(chosen_basis):
+            basis, targets = self.bases[number], chosen_basis == number
+            penalty = self.training.n * self.alphas[chosen_alpha[targets]]
+            projected = basis.to_features.T @ self.xy[:, targets]
+            coefficients[:, targets] = basis.to_features @ (projected / (basis.eigenvalues[:, None] + penalty))
+        offset = self.training.target_shift + self.training.y_mean - self.training.x_mean @ coefficients
+        return RidgeSolution(coefficients, offset)
+
+
+@dataclass(frozen=True, eq=False)
+class RidgeProblem:
+    """Ridge on targets that share one mask, from the moments of each fold."""
+
+    folds: Sequence[Moments]
+    alphas: Floats
+    multipliers: Floats
+    """Candidate penalty multipliers of the features (n_candidates, n_features)."""
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds."""
+        return len(self.folds)
+
+    def path(self, without: Collection[int]) -> RidgePath:
+        """Solve the training set of all folds but those in `without`."""
+        training = total([moments for fold, moments in enumerate(self.folds) if fold not in without])
+        if training.n < 2:
+            raise ValueError(f"fitting needs at least 2 labelled rows, but with fold {sorted(without)} left out there are {training.n}")
+        xx, xy, _ = training.about(training.x_mean, training.y_mean)
+        bases = [Eigenbasis.of(training, xx, multipliers) for multipliers in self.multipliers]
+        return RidgePath(training, self.folds, self.alphas, bases, xy)
+
+    def but(self, fold: int) -> RidgeProblem:
+        """Return the problem that never saw `fold`."""
+        return RidgeProblem([*self.folds[:fold], *self.folds[fold + 1 :]], self.alphas, self.multipliers)
+
+    def null_losses(self) -> Floats:
+        """Return the squared error (n_targets,) of each fold's rows around the mean of the others."""
+        losses = np.zeros(len(self.folds[0].target_shift))
+        for fold, held in enumerate(self.folds):
+            training = total(self.but(fold).folds)
+            losses += held.about(training.x_mean, training.y_mean)[2]
+        return losses
+
+
+def block_multipliers(n_blocks: int, strengths: Sequence[float] = (1e2, 1e4)) -> Floats:
+    """Return candidate penalty multipliers of column blocks, (n_candidates, n_blocks): equal; one block favoured; one suppressed."""
+    candidates = [np.ones(n_blocks)]
+    for strength in strengths:
+        for block in np.eye(n_blocks):
+            candidates += [strength ** (1 - block), strength**block]
+    return np.unique([candidate / candidate.min() for candidate in candidates], axis=0)

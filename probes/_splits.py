@@ -1,0 +1,115 @@
+"""Splits that cannot leak: a fold holds whole groups (episodes)."""
+
+from __future__ import annotations
+
+from heapq import heapify, heapreplace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from worldprobe.probes._validation import Integers, group_codes, listing
+
+
+def group_folds(groups: ArrayLike, n_folds: int = 5, random_state: int = 0) -> Integers:
+    """Deal whole groups into folds that hold about equally many rows.
+
+    Groups are shuffled, taken from the largest to the smallest, and each goes to the fold that is lightest so far.
+
+    Parameters
+    ----------
+    groups : array_like, shape (n_samples,)
+        Group (episode) of each sample; any sortable labels.
+    n_folds : int
+        Number of folds, at most the number of groups.
+    random_state : int
+        Seed of the shuffle.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_samples,)
+        Fold of each sample, 0 .. n_folds - 1.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer groups than folds, or fewer than two folds.
+
+    Examples
+    --------
+    >>> from worldprobe.probes import group_folds
+    >>> group_folds([7, 7, 7, 8, 8, 9], n_folds=2)
+    array([0, 0, 0, 1, 1, 1])
+    """
+    codes = group_codes(groups, len(np.asarray(groups)))
+    sizes = np.bincount(codes)
+    if not 2 <= n_folds <= len(sizes):
+        raise ValueError(f"n_folds must lie between 2 and the number of groups ({len(sizes)}); got {n_folds}")
+    shuffled = np.random.default_rng(random_state).permutation(len(sizes))
+    fold_of_group = np.empty(len(sizes), dtype=np.int64)
+    load = [(0, fold) for fold in range(n_folds)]
+    heapify(load)
+    for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
+        rows, fold = load[0]
+        fold_of_group[group] = fold
+        heapreplace(load, (rows + int(sizes[group]), fold))
+    return fold_of_group[codes]
+
+
+def check_groups(groups: ArrayLike, folds: ArrayLike) -> None:
+    """Refuse a split that runs through a group.
+
+    Parameters
+    ----------
+    groups : array_like, shape (n_samples,)
+        Group (episode) of each sample.
+    folds : array_like, shape (n_samples,)
+        Fold, or side of the split, of each sample.
+
+    Raises
+    ------
+    ValueError
+        If rows of one group lie in more than one fold; the message names the groups.
+
+    Examples
+    --------
+    >>> from worldprobe.probes import check_groups
+    >>> check_groups([3, 3, 4], folds=[0, 0, 1])
+    >>> check_groups([3, 3, 4], folds=[0, 1, 1])
+    Traceback (most recent call last):
+    ...
+    ValueError: every group must lie in one fold, but group 3 is split; deal out whole groups (`group_folds`)
+    """
+    labels = np.asarray(groups)
+    codes, sides = group_codes(labels, len(labels)), group_codes(folds, len(labels))
+    pairs = np.unique(np.stack([codes, sides], axis=1), axis=0)
+    split = np.flatnonzero(np.bincount(pairs[:, 0]) > 1)
+    if len(split):
+        names = listing(np.unique(labels)[split])
+        raise ValueError(
+            f"every group must lie in one fold, but group {names} {'is' if len(split) == 1 else 'are'} split; "
+            "deal out whole groups (`group_folds`)"
+        )
+
+
+def check_folds(folds: ArrayLike, groups: ArrayLike | None, n_samples: int, least: int = 2) -> Integers:
+    """Return `folds` as int64 numbers 0 .. n_folds - 1 without gaps, at least `least` of them, none of which splits a group."""
+    given = np.asarray(folds)
+    if given.shape != (n_samples,):
+        raise ValueError(f"folds must hold one fold per sample: expected shape ({n_samples},), got {given.shape}")
+    if groups is not None:
+        check_groups(groups, given)
+    codes = group_codes(given, n_samples)
+    if codes.max() + 1 < least:
+        raise ValueError(f"at least {least} folds are needed; got {codes.max() + 1}")
+    return codes
+
+
+def inner_folds(groups: ArrayLike | None, folds: ArrayLike | None, n_samples: int, n_folds: int, random_state: int) -> Integers:
+    """Return the folds a penalty is chosen on: those given, or groups dealt into at most `n_folds`."""
+    if folds is not None:
+        return check_folds(folds, groups, n_samples)
+    codes = group_codes(groups, n_samples)
+    n_groups = int(codes.max()) + 1
+    if n_groups < 2:
+        raise ValueError("choosing a penalty needs at least 2 groups, got 1; give a single penalty in `alphas`, or more groups")
+    return group_folds(codes, min(n_folds, n_groups), random_state)
