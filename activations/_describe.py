@@ -35,6 +35,8 @@ def describe(value: object) -> Any:
             return [describe(entry) for entry in value]
         case torch.dtype():
             return str(value)
+        case torch.Generator():
+            return {"seed": value.initial_seed()}
         case nn.Module():
             return {"class": _class_name(value), "sha256": checkpoint_hash(value)}
         case _:
@@ -73,8 +75,9 @@ def describe_agent(agent: Agent) -> dict[str, Any]:
 
 
 def checkpoint_hash(agent: object) -> str:
-    """Return the SHA-256 of an agent's parameters and buffers (of its public attributes if it is no module)."""
-    held = agent.state_dict() if isinstance(agent, nn.Module) else _parameters(agent)
+    """Return the SHA-256 of an agent's parameters and buffers (of its plain attributes if it is no module)."""
+    plain = (bool, int, float, str, tuple, frozenset, Mapping, Tensor, np.ndarray, torch.Generator)
+    held = agent.state_dict() if isinstance(agent, nn.Module) else {name: v for name, v in vars(agent).items() if isinstance(v, plain)}
     text = canonical_json({"class": _class_name(agent), "holds": describe(held)})
     return hashlib.sha256(text.encode()).hexdigest()
 

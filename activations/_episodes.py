@@ -1,4 +1,4 @@
-"""Whole episodes in memory: ragged rows, and their padded form for networks that want rectangles."""
+"""Whole episodes in memory: ragged rows, and the rectangles in them for networks that want such."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ from torch import Tensor
 from worldprobe.agents import agent_inputs
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-PADDING = 1.25
-"""Episodes share a rectangle while its longest is at most this much longer than its shortest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,18 +73,19 @@ def previous(values: Array, start: Array, first: float) -> Array:
     return shifted
 
 
-def rectangles(length: Array, largest: int) -> Iterator[Array]:
-    """Yield episode indices by length, such that each group padded to its longest has at most `largest` cells (or one episode)."""
-    order = np.argsort(length, kind="stable")
+def by_length(length: Array, largest: int) -> Iterator[Array]:
+    """Yield groups of episodes, longest first, of at most `largest` rows together (or one episode)."""
+    order = np.argsort(-length, kind="stable")
     begin = 0
     while begin < order.size:
-        sizes = length[order[begin:]]
-        n_fit = int(((sizes <= PADDING * sizes[0] + 1) & (sizes * np.arange(1, sizes.size + 1) <= largest)).sum())
+        n_fit = int(np.searchsorted(np.cumsum(length[order[begin:]]), largest, side="right"))
         yield order[begin : begin + max(1, n_fit)]
         begin += max(1, n_fit)
 
 
-def padded_rows(start: Array, length: Array) -> tuple[Array, Array]:
-    """Return, for episodes padded by repeating their last row, the row of each cell (T, n) and whether it is real."""
-    t = np.arange(length.max())[:, None]
-    return start + np.minimum(t, length - 1), t < length
+def stretches(length: Array) -> Iterator[tuple[int, int, int]]:
+    """Cut episodes (longest first) into rectangles without padding: yield (n, t, t'), steps t to t' - 1 of the first n episodes."""
+    begin = 0
+    for end in np.unique(length).tolist():
+        yield int((length >= end).sum()), begin, end
+        begin = end

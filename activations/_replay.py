@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from worldprobe.activations._episodes import Array, Episodes, padded_rows, received, rectangles
+from worldprobe.activations._episodes import Array, Episodes, by_length, received, stretches
 from worldprobe.activations._files import RecordingError
 from worldprobe.activations._reader import Recording, load_episodes
 from worldprobe.agents import Agent
 
 LARGEST_PASS = 2**25
-"""Numbers that all sites of one padded pass may hold together (128 MiB): bounds the memory whatever the length."""
+"""Numbers that all sites of one pass may hold together (128 MiB): bounds the memory whatever the length."""
 
 
 def replay(agent: Agent, recording: Recording, sites: Sequence[str] = ("core.h",)) -> dict[str, Array]:
@@ -62,22 +63,29 @@ def replay(agent: Agent, recording: Recording, sites: Sequence[str] = ("core.h",
 
 @torch.no_grad()
 def run_agent(agent: Agent, episodes: Episodes, sites: Sequence[str]) -> dict[str, Array]:
-    """Return sites (n_steps, width) of an agent run over episodes, in padded passes over episodes of similar length."""
+    """Return sites (n_steps, width) of an agent run over episodes: all of them at once, as far as the shortest goes, and so on."""
     widths = check_sites(agent, sites)
     inputs = received(episodes, agent.channels, agent.n_actions)
     if inputs.shape[1] != agent.input_size:
         raise RecordingError(f"agent {agent.name!r} expects {agent.input_size} inputs per step; the episodes give {inputs.shape[1]}")
     arrays = {site: np.empty((episodes.n_steps, width), np.float32) for site, width in widths.items()}
     start, largest = episodes.start, LARGEST_PASS // (sum(agent.sites.values()) + agent.state_size)
-    for group in rectangles(episodes.length, largest):
-        rows, is_real = padded_rows(start[group], episodes.length[group])
-        values = agent.activations(inputs[torch.from_numpy(rows)], agent.initial_state(group.size))
-        for site, array in arrays.items():
-            if values[site].shape != (*rows.shape, widths[site]):
-                promised = f"agent {agent.name!r} promised width {widths[site]}"
-                raise RecordingError(f"site {site!r} came with shape {tuple(values[site].shape)} for {rows.shape} steps; {promised}")
-            array[rows[is_real]] = values[site].numpy()[is_real]
+    for group in by_length(episodes.length, largest):
+        state = agent.initial_state(group.size)
+        for n, begin, end in stretches(episodes.length[group]):
+            rows = start[group[:n]] + np.arange(begin, end)[:, None]
+            values = agent.activations(inputs[torch.from_numpy(rows)], state[:n])
+            state = values["core.state"][-1]
+            for site, array in arrays.items():
+                array[rows] = _checked(values[site], (*rows.shape, widths[site]), site, agent)
     return arrays
+
+
+def _checked(values: Tensor, expected: tuple[int, ...], site: str, agent: Agent) -> Array:
+    """Return a site as an array if it has the shape that the agent promised."""
+    if tuple(values.shape) != expected:
+        raise RecordingError(f"site {site!r} of agent {agent.name!r} came with shape {tuple(values.shape)}; it promised {expected}")
+    return values.numpy()
 
 
 def check_sites(agent: Agent, sites: Sequence[str]) -> dict[str, int]:

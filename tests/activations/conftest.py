@@ -1,4 +1,4 @@
-"""Planted agents whose activations are known functions of the history, and small recordings of them."""
+"""An agent whose activations can be written down, and small recordings."""
 
 from __future__ import annotations
 
@@ -47,51 +47,6 @@ class SumAgent:
         return {"core.h": h, "core.state": h, "q": self._q(h)}
 
 
-class BeliefAgent:
-    """h_t = the exact belief b_t of a finite world; state = [b_t | whether an episode is running]."""
-
-    name = "belief"
-    channels = frozenset({"observation", "action"})
-
-    def __init__(self, world: World) -> None:
-        self._filter = world.belief_filter(self.channels)
-        self.n_actions = world.n_actions
-        self._observation_size = world.observation_size
-        self.input_size = world.observation_size + world.n_actions
-        point = world.point_belief(world.reset(1, torch.Generator()))
-        self.state_size = point["state"].shape[1] + 1
-        self.sites = {"core.h": self.state_size - 1, "q": self.n_actions}
-
-    def initial_state(self, n: int) -> Tensor:
-        return torch.zeros(n, self.state_size)
-
-    def step(self, inputs: Tensor, state: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
-        values = self.activations(inputs.unsqueeze(0), state.masked_fill(reset.unsqueeze(1), 0.0))
-        return values["q"][0], values["core.state"][0]
-
-    def activations(self, inputs: Tensor, state: Tensor) -> dict[str, Tensor]:
-        states = []
-        for received in inputs:
-            state = self._followed(received, state)
-            states.append(state)
-        stacked = torch.stack(states)
-        return {"core.h": stacked[..., :-1], "core.state": stacked, "q": stacked[..., : self.n_actions]}
-
-    def _followed(self, received: Tensor, state: Tensor) -> Tensor:
-        generator, running = torch.Generator(), state[:, -1] > 0
-        observation, action = received[:, : self._observation_size], received[:, self._observation_size :].argmax(1)
-        following = torch.ones_like(state)
-        if (~running).any():
-            following[~running, :-1] = self._filter.start(observation[~running], generator)["state"].float()
-        if running.any():
-            n = int(running.sum())
-            belief = {"state": state[running, :-1].double()}
-            zeros, going = torch.zeros(n), torch.zeros(n, dtype=torch.bool)
-            updated = self._filter.update(belief, action[running], zeros, observation[running], going, generator)
-            following[running, :-1] = updated["state"].float()
-        return following
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
@@ -105,11 +60,6 @@ def maze() -> World:
 @pytest.fixture(scope="session")
 def make_sum_agent() -> Callable[[World, frozenset[str]], SumAgent]:
     return SumAgent
-
-
-@pytest.fixture(scope="session")
-def make_belief_agent() -> Callable[[World], BeliefAgent]:
-    return BeliefAgent
 
 
 @pytest.fixture(scope="session")

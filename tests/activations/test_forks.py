@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 
 from worldprobe.activations import EpsilonGreedy, Forks, Recording, RecordingError, fork_core, fork_stream, record, replay
 from worldprobe.activations._episodes import Array
-from worldprobe.agents import Agent, NetworkConfig, make_network
+from worldprobe.agents import BeliefAgent, NetworkConfig, make_network
 from worldprobe.worlds import TMaze, Unavailable, World, make_world
 
 
@@ -77,10 +76,8 @@ def test_expectations_are_calibrated_on_the_forks(forks: Forks) -> None:
         assert abs(truth[inside].mean() - predicted[inside].mean()) < max(4 * error, 0.02)
 
 
-def test_a_belief_agent_stepped_along_the_forks_is_the_filter(
-    common: Recording, forks: Forks, maze: World, make_belief_agent: Callable[[World], Agent]
-) -> None:
-    agent = make_belief_agent(maze)
+def test_a_belief_agent_stepped_along_the_forks_is_the_filter(common: Recording, forks: Forks, maze: World) -> None:
+    agent = BeliefAgent(maze, common.channels)
     core_state = replay(agent, common, ["core.state"])["core.state"][forks.rows]
     held = fork_core(agent, forks, core_state, ["core.h"])["core.h"]
     np.testing.assert_allclose(held[forks.alive], forks.expected["state"][forks.alive], atol=1e-5)

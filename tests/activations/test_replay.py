@@ -13,11 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from worldprobe.activations import EpsilonGreedy, Moment, Recording, RecordingError, record, recorded_belief, replay
+from worldprobe.activations import (
+    CommonBehaviour,
+    EpsilonGreedy,
+    Moment,
+    Recording,
+    RecordingError,
+    fork_core,
+    fork_stream,
+    record,
+    record_on,
+    recorded_belief,
+    replay,
+)
 from worldprobe.activations import _beliefs as beliefs
 from worldprobe.activations import _replay as replaying
-from worldprobe.activations._episodes import padded_rows, rectangles
-from worldprobe.agents import Agent, NetworkConfig, make_network
+from worldprobe.activations._episodes import by_length, stretches
+from worldprobe.agents import PLANTED, BeliefAgent, NetworkConfig, make_network
 from worldprobe.worlds import TMaze, World
 
 CONFIGS = {
@@ -61,9 +73,25 @@ def test_replayed_sites_are_those_of_acting(config: NetworkConfig, maze: World, 
         np.testing.assert_allclose(again["core.h"], recording["core.h"][:], atol=1e-6)
 
 
-def test_a_belief_agent_holds_the_recorded_beliefs(common: Recording, maze: World, make_belief_agent: Callable[[World], Agent]) -> None:
-    held = replay(make_belief_agent(maze), common, ["core.h"])["core.h"]
+def test_a_belief_agent_holds_the_recorded_beliefs(common: Recording, maze: World) -> None:
+    held = replay(BeliefAgent(maze, common.channels), common, ["core.h"])["core.h"]
     np.testing.assert_allclose(held, common["belief/state"][:], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_every_planted_agent_can_be_recorded_replayed_and_forked(name: str, common: Recording, maze: World, tmp_path: Path) -> None:
+    """Twice from the same seed: the same recording, the same forks (some agents draw their own chance, so each is made anew)."""
+    rows = np.arange(0, common.n_steps, 50)
+    forks = fork_stream(maze, common, rows, 3, torch.Generator().manual_seed(0))
+    recorded, forked = [], []
+    for turn in range(2):
+        agent = PLANTED[name](maze, common.channels, 0)
+        with record_on(agent, common, tmp_path / f"{turn}.wpr", ["core.h", "core.state"]) as recording:
+            recorded.append(recording["core.h"][:])
+            forked.append(fork_core(agent, forks, recording["core.state"][rows])["core.h"])
+    np.testing.assert_array_equal(recorded[0], recorded[1])
+    np.testing.assert_array_equal(forked[0], forked[1])
+    assert np.isfinite(forked[0]).all()
 
 
 def test_passes_of_any_size_give_the_same(common: Recording, maze: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,18 +102,15 @@ def test_passes_of_any_size_give_the_same(common: Recording, maze: World, monkey
 
 
 @given(length=st.lists(st.integers(1, 60), min_size=1, max_size=60), largest=st.integers(1, 2000))
-def test_rectangles_hold_every_episode_once_and_little_padding(length: list[int], largest: int) -> None:
+def test_stretches_hold_every_row_once_and_in_order(length: list[int], largest: int) -> None:
     sizes = np.array(length)
-    groups = list(rectangles(sizes, largest))
-    np.testing.assert_array_equal(np.sort(np.concatenate(groups)), np.arange(sizes.size))
-    start = np.cumsum(sizes) - sizes
-    seen = np.zeros(sizes.sum(), dtype=int)
-    for group in groups:
-        rows, is_real = padded_rows(start[group], sizes[group])
-        assert rows.size <= max(largest, sizes[group].max())
-        assert sizes[group].max() <= 1.25 * sizes[group].min() + 1
-        np.add.at(seen, rows[is_real], 1)
-    assert (seen == 1).all()
+    taken = np.zeros(sizes.size, dtype=int)
+    for group in by_length(sizes, largest):
+        assert sizes[group].sum() <= max(largest, sizes[group].max())
+        for n, begin, end in stretches(sizes[group]):
+            assert (taken[group[:n]] == begin).all()
+            taken[group[:n]] = end
+    np.testing.assert_array_equal(taken, sizes)
 
 
 def test_unknown_sites_channels_and_worlds_are_refused(common: Recording, maze: World) -> None:
@@ -105,7 +130,7 @@ def test_unknown_sites_channels_and_worlds_are_refused(common: Recording, maze: 
 def test_a_site_of_another_shape_than_promised_is_named(common: Recording, maze: World) -> None:
     agent = make_network(maze, NetworkConfig(hidden_size=4), seed=0)
     agent.sites["encoder"] = 63
-    with pytest.raises(RecordingError, match=r"site 'encoder' came with shape .* promised width 63"):
+    with pytest.raises(RecordingError, match=r"site 'encoder' of agent .* came with shape .*, 64\); it promised .*, 63\)"):
         replay(agent, common, ["encoder"])
 
 
@@ -118,8 +143,6 @@ def test_a_recording_travels_to_other_processes_as_its_path(common: Recording) -
 def test_beliefs_too_large_to_store_are_filtered_again(
     common: Recording, maze: TMaze, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from worldprobe.activations import CommonBehaviour
-
     monkeypatch.setattr(beliefs, "LARGEST_BELIEF", 8)
     with record(None, maze, tmp_path / "a.wpr", CommonBehaviour(maze), 300, 0, n_envs=16, episodes_per_shard=128) as lean:
         assert not any("belief/" in key for key in lean)

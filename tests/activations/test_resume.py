@@ -84,7 +84,7 @@ while True:
     if not child:
         record(agent, maze, path, EpsilonGreedy(agent, 0.2), 24, 9, ("core.h", "core.c", "q"), n_envs=4, episodes_per_shard=8)
         os._exit(0)
-    if kills == 10:
+    if kills == 6:
         break
     time.sleep(delays.uniform(0.0, 0.06))
     os.kill(child, signal.SIGKILL)
