@@ -1,0 +1,74 @@
+"""The cells of a run's measurement: each is computed from the run directory alone, kept when finished, and done once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from worldprobe.activations import open_recording
+from worldprobe.agents import TrainingResult, find_training, fresh_initialisations, load_checkpoint, weight_noise_twins
+from worldprobe.analysis._codelength import representation
+from worldprobe.analysis._config import RunConfig
+from worldprobe.analysis._examine import Examination, Twins
+from worldprobe.analysis._labels import Labels
+from worldprobe.analysis._measurement import Measurement
+from worldprobe.analysis._stream import Stream
+from worldprobe.worlds import World, make_world
+
+STREAMS = ("common", "own")
+"""The world's common streams, and the agent's own policy."""
+
+
+def network_directory(directory: Path, name: str) -> Path:
+    """Return where a network, "trained-0" or "yoked-3", was trained."""
+    return directory / "checkpoints" / name
+
+
+def examined(directory: Path) -> TrainingResult:
+    """Return the training of the network that a run examines in full."""
+    return find_training(network_directory(directory, "trained-0"))
+
+
+def network_names(config: RunConfig) -> list[str]:
+    """Return the networks of a run, the examined one first."""
+    return [*(f"trained-{index}" for index in range(config.n_networks)), *(f"yoked-{index}" for index in range(config.n_yoked))]
+
+
+def cell_names(directory: Path, config: RunConfig) -> list[str]:
+    """Return the cells of a run in the order in which they are best started: the longest first."""
+    checkpoints = [path.stem for path in examined(directory).checkpoints.values()]
+    networks = network_names(config) if config.n_networks + config.n_yoked > 1 else []
+    return [*STREAMS, *(["codelength"] if config.codelength else []), *networks, *checkpoints]
+
+
+def measure_cell(directory: Path, config: RunConfig, name: str) -> list[Measurement]:
+    """Return the measurements of one cell."""
+    if name in STREAMS:
+        return examination(directory, config, name).everything()
+    if name == "codelength":
+        return representation(examination(directory, config, "common"))
+    if name in network_names(config):
+        network, _ = load_checkpoint(find_training(network_directory(directory, name)).best)
+        return examination(directory, config, "common").follow(network, "network", name)
+    network, info = load_checkpoint(examined(directory).final.with_name(f"{name}.safetensors"))
+    return examination(directory, config, "common").follow(network, "emergence", "trained", info.step)
+
+
+def examination(directory: Path, config: RunConfig, stream: str) -> Examination:
+    """Return the examination of the run's first network on one of its streams."""
+    world = make_world(config.world)
+    agent, _ = load_checkpoint(examined(directory).best)
+    return Examination(agent, open_stream(directory, config, world, stream), stream, make_twins(directory, config, world), config.examine)
+
+
+def open_stream(directory: Path, config: RunConfig, world: World, stream: str) -> Stream:
+    """Open one of a run's recordings for analysis."""
+    recording = open_recording(directory / "recordings" / f"{stream}.wpr")
+    return Stream(world, recording, Labels(world.factors), config.examine.n_folds, config.examine.seed)
+
+
+def make_twins(directory: Path, config: RunConfig, world: World) -> Twins:
+    """Return the twins of the run's first network: its initialisation, fresh ones, and weight noise."""
+    own, _ = load_checkpoint(examined(directory).checkpoints[0])
+    agent, _ = load_checkpoint(examined(directory).best)
+    fresh = fresh_initialisations(world, config.network, config.seed, config.examine.n_twins)
+    return Twins(own, tuple(fresh), tuple(weight_noise_twins(own, agent, config.seed, config.examine.n_twins)))

@@ -1,0 +1,177 @@
+"""The configuration of a run: the same object is the command line, the Python API and the JSON in the run directory."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from worldprobe.agents import NetworkConfig, PqnConfig
+from worldprobe.analysis._examine import ExamineConfig
+from worldprobe.worlds import WORLDS
+
+
+class ConfigError(ValueError):
+    """A configuration, or a run directory, is not what was expected."""
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """How much is recorded."""
+
+    n_common: int = 2500
+    """Episodes of the world's common streams, the same for every agent."""
+    n_own: int = 1500
+    """Episodes under the agent's own policy."""
+    epsilon: float = 0.05
+    """Exploration of the agent's own policy while it is recorded."""
+    n_envs: int = 128
+    """Environments stepped at once."""
+    n_evaluation: int = 1000
+    """Greedy episodes that the return is measured on."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One question to one world: train, record, probe, report."""
+
+    world: str = "tmaze"
+    """Name of the world (`worldprobe worlds` lists them)."""
+    seed: int = 0
+    """Seed of everything; network i trains with seed + i."""
+    n_networks: int = 1
+    """Networks trained on reward. The first is examined in full; five or more speak for the algorithm."""
+    n_yoked: int = 0
+    """Networks trained on another environment's rewards: the control for "due to reward" (five or more)."""
+    codelength: bool = False
+    """Whether online codelengths are computed (rung 3)."""
+    n_processes: int = 2
+    """Processes that share the work; each runs one torch thread."""
+    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(core="gru"))
+    """Architecture of the agent."""
+    training: PqnConfig = field(default_factory=PqnConfig)
+    """How it learns."""
+    streams: StreamConfig = field(default_factory=StreamConfig)
+    """What is recorded."""
+    examine: ExamineConfig = field(default_factory=ExamineConfig)
+    """How it is probed."""
+
+    def full(self) -> RunConfig:
+        """Return the configuration that decides every rung of this version: 5 networks, 5 yoked ones, codelengths."""
+        return replace(self, n_networks=max(5, self.n_networks), n_yoked=max(5, self.n_yoked), codelength=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the configuration as JSON values."""
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return values
+
+
+def preset(world: str) -> RunConfig:
+    """Return the configuration that suits a world of the registry.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such world; the message lists those there are.
+
+    Examples
+    --------
+    >>> preset("tmaze").network.core
+    'gru'
+    """
+    if world not in WORLDS:
+        raise ConfigError(f"there is no world {world!r}; choose one of {', '.join(WORLDS)}")
+    return replace(PRESETS.get(world, RunConfig()), world=world)
+
+
+PRESETS: dict[str, RunConfig] = {}
+"""Configurations of worlds that the defaults do not suit."""
+
+
+def check_directory(directory: Path, config: RunConfig) -> None:
+    """Give a run directory its configuration, or refuse one that belongs to another.
+
+    Raises
+    ------
+    ConfigError
+        If the directory holds another configuration; the message names what differs.
+    """
+    path = directory / "config.json"
+    if path.exists():
+        differing = sorted(_differences(read_config_values(directory), config.to_json()))
+        if differing:
+            raise ConfigError(
+                f"{directory} belongs to another configuration (it differs in {', '.join(differing)}): name another --directory, or remove it"
+            )
+        return
+    if directory.exists() and any(directory.iterdir()):
+        raise ConfigError(f"{directory} is not empty and holds no config.json: name another --directory")
+    directory.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(config.to_json(), indent=2) + "\n")
+
+
+def read_config_values(directory: Path) -> dict[str, Any]:
+    """Read config.json of a run directory.
+
+    Raises
+    ------
+    ConfigError
+        If it is missing or damaged.
+    """
+    path = directory / "config.json"
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{directory} is no run directory (it has no config.json): start with `worldprobe train WORLD --directory {directory}`"
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is damaged ({error}): restore it, or start in another directory") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} is damaged (expected an object, got {type(values).__name__}): restore it, or start in another directory")
+    return values
+
+
+def read_config(directory: Path) -> RunConfig:
+    """Read the configuration of a run directory.
+
+    Raises
+    ------
+    ConfigError
+        If it is missing, damaged, or written by a version with other settings.
+    """
+    values = read_config_values(directory)
+    default = RunConfig()
+    unknown = sorted(_differences(values, default.to_json(), keys_only=True))
+    if unknown:
+        raise ConfigError(
+            f"{directory / 'config.json'} does not fit this version (settings {', '.join(unknown)}): start in another directory"
+        )
+    nested = {name: _build(getattr(default, name), value) for name, value in values.items()}
+    return RunConfig(**nested)
+
+
+def _build(default: Any, value: Any) -> Any:
+    """Rebuild a nested dataclass, a tuple or a plain value in the form of its default."""
+    if hasattr(default, "__dataclass_fields__"):
+        return type(default)(**{name: _build(getattr(default, name), entry) for name, entry in value.items()})
+    return tuple(value) if isinstance(default, tuple) else value
+
+
+def _differences(left: dict[str, Any], right: dict[str, Any], prefix: str = "", *, keys_only: bool = False) -> set[str]:
+    """Dotted names at which two nested objects differ."""
+    found = {prefix + key for key in left.keys() ^ right.keys()}
+    for key in left.keys() & right.keys():
+        if isinstance(left[key], dict) and isinstance(right[key], dict):
+            found |= _differences(left[key], right[key], f"{prefix}{key}.", keys_only=keys_only)
+        elif not keys_only and left[key] != right[key]:
+            found.add(prefix + key)
+    return found
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all."""
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(text)
+    temporary.replace(path)

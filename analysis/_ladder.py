@@ -1,0 +1,160 @@
+"""The ladder: which claims about a model inside the agent hold, decided in one pre-registered cell from saved results alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from worldprobe.worlds import Headline
+
+Verdict = Literal["pass", "fail", "not tested"]
+
+MIN_NETWORKS = 5
+"""Networks, and networks on yoked rewards, below which nothing is said about the algorithm."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One claim and its verdict."""
+
+    number: str
+    claim: str
+    verdict: Verdict
+    evidence: str
+    """The statistic that decided it, in words; or why it was not tested."""
+
+
+def climb(table: pd.DataFrame, headline: Headline) -> list[Rung]:
+    """Return the verdict of every rung from the results table.
+
+    The ladder is a graph, 1 -> 2a -> 2b, 2a -> 3 and 2a -> 4 -> 6, 2a -> 7 -> 8: a rung whose predecessor does not pass is not
+    decided on its own merits but fails with it, or stays untested with it.
+
+    Parameters
+    ----------
+    table
+        Rows as `Measurement.row` gives them.
+    headline
+        The pre-registered cell.
+    """
+    here = table[(table.factor == headline.factor) & (table.step == -1)]
+    one, memory = _beyond(here, "F0", "1", "beyond the input"), _beyond(here, "F1", "1b", "beyond memory")
+    training = _after(one, _training(here))
+    reward = _after(training, _reward(here))
+    probe = _after(training, _representation(here))
+    update = _after(training, _update(here, headline))
+    return [one, memory, training, reward, probe, update, *_untested(update)]
+
+
+def _after(before: Rung, rung: Rung) -> Rung:
+    """A rung stands only on the one before it."""
+    if before.verdict == "pass" or rung.verdict == "not tested":
+        return rung
+    verdict: Verdict = "fail" if before.verdict == "fail" else "not tested"
+    return Rung(
+        rung.number, rung.claim, verdict, f"rung {before.number} is a {before.verdict}; on its own: {rung.verdict} ({rung.evidence})"
+    )
+
+
+def _all(number: str, claim: str, passed: bool, evidence: str) -> Rung:
+    return Rung(number, claim, "pass" if passed else "fail", evidence)
+
+
+def _beyond(here: pd.DataFrame, floor: str, number: str, claim: str) -> Rung:
+    """L_F - L_{F+h} > 0 against every form of a floor, on both streams."""
+    rows = here[(here.quantity == "emergence") & here.floor.str.startswith(f"{floor} ") & (here.agent == "trained")]
+    if rows.stream.nunique() < 2:
+        return Rung(number, claim, "not tested", "needs the agent's own stream and the common one")
+    worst = rows.loc[rows.gain_lower.idxmin()]
+    evidence = f"smallest gain over {len(rows)} floors: {worst.gain:+.3f} R² (95 % from {worst.gain_lower:+.3f}), {worst.floor}, {worst.stream} stream"
+    return _all(number, claim, bool((rows.gain_lower > 0).all()), evidence)
+
+
+def _training(here: pd.DataFrame) -> Rung:
+    """Loss below the own initialisation, every fresh one and every weight-noise twin, on both streams."""
+    claim, rows = "due to training", here[here.quantity == "training"]
+    own, others = rows[rows.floor == "own init"], rows[rows.floor != "own init"]
+    if own.empty or not {"fresh", "noise"} <= set(others.floor.str.split(" ").str[0]):
+        return Rung("2a", claim, "not tested", "needs the untrained twin, fresh initialisations and weight-noise twins")
+    worst = others.loc[others.gain.idxmin()]
+    evidence = (
+        f"below its initialisation by {own.gain.min():+.3f} R² (95 % from {own.gain_lower.min():+.3f}); "
+        f"below the best of {others.floor.nunique()} twins by {worst.gain:+.3f} ({worst.floor}, {worst.stream} stream)"
+    )
+    return _all("2a", claim, bool((own.gain_lower > 0).all() and (others.gain > 0).all()), evidence)
+
+
+def _reward(here: pd.DataFrame) -> Rung:
+    """Loss below every network trained on yoked rewards, and lower on average over networks."""
+    claim, rows = "due to reward", here[here.quantity == "network"]
+    own, yoked = (rows[rows.agent.str.startswith(kind)].r2_agent.to_numpy(float) for kind in ("trained", "yoked"))
+    if min(len(own), len(yoked)) < MIN_NETWORKS:
+        return Rung(
+            "2b", claim, "not tested", f"needs {MIN_NETWORKS} networks and {MIN_NETWORKS} on yoked rewards; has {len(own)} and {len(yoked)}"
+        )
+    p = float(stats.ttest_ind(own, yoked, equal_var=False, alternative="greater").pvalue)
+    evidence = f"R² {own.mean():.3f} ({own.min():.3f} to {own.max():.3f}) against yoked {yoked.mean():.3f} ({yoked.min():.3f} to {yoked.max():.3f}), p = {p:.3g}"
+    return _all("2b", claim, bool(own.min() > yoked.max() and p < 0.05), evidence)
+
+
+def _representation(here: pd.DataFrame) -> Rung:
+    """Online codelength of the factor from h below that from F1, and below that of control labels."""
+    claim, rows = "the representation, not the probe", here[here.quantity == "codelength"]
+    if rows.empty:
+        return Rung("3", claim, "not tested", "needs `--full`")
+    missing = rows[~rows.estimable]
+    if len(missing):
+        return Rung("3", claim, "not tested", str(missing.iloc[0].reason))
+    evidence = "; ".join(
+        f"bits saved per label against {row.floor}: {row.gain:+.3f} (95 % from {row.gain_lower:+.3f})" for row in rows.itertuples()
+    )
+    return _all("3", claim, bool((rows.gain_lower > 0).all()), evidence)
+
+
+def _update(here: pd.DataFrame, headline: Headline) -> Rung:
+    """E_model > 0 at one step and at k*, against every floor without memory, and above the counterfeit laws."""
+    claim = "an update, not a lookup"
+    rows = here[
+        (here.quantity == "own-update")
+        & (here.law == "true")
+        & here.horizon.isin([1, headline.horizon])
+        & (here.stream == headline.streams)
+    ]
+    rows = rows[rows.floor.str.startswith("F0 ") | (rows.floor == "own init")]
+    if rows.empty:
+        return Rung("4", claim, "not tested", "this world has no exact filter to step beside the core")
+    if not rows.estimable.all():
+        return Rung("4", claim, "not tested", str(rows[~rows.estimable].iloc[0].reason))
+    worst = rows.loc[rows.lower.idxmin()]
+    counterfeits = here[(here.quantity == "own-update") & (here.law != "true")]
+    above = [_above_counterfeits(rows, counterfeits, step) for step in sorted({1, headline.horizon})]
+    evidence = f"smallest E_model {worst.estimate:.2f} (95 % from {worst.lower:.2f}), {worst.floor}, k = {worst.horizon}; " + "; ".join(
+        f"k = {step}: {value:.2f} against a 95th percentile of {bar:.2f} under counterfeit laws" for step, value, bar in above
+    )
+    return _all("4", claim, bool((rows.lower > 0).all() and all(value > bar for _, value, bar in above)), evidence)
+
+
+def _above_counterfeits(rows: pd.DataFrame, counterfeits: pd.DataFrame, step: int) -> tuple[int, float, float]:
+    """The true law's share at a step, and the 95th percentile of the same score under counterfeit laws."""
+    there = counterfeits[counterfeits.horizon == step]
+    floors = rows[(rows.horizon == step) & rows.floor.isin(there.floor)]
+    return step, float(floors.estimate.min()), float(np.nanpercentile(there.estimate, 95)) if len(there) else np.nan
+
+
+def _untested(update: Rung) -> list[Rung]:
+    """The rungs that need coherence tests and interventions, which this version does not make."""
+    why = "needs interventions on a running agent, which this version does not make"
+    rungs: list[tuple[str, str, str]] = [
+        ("6", "coherent", "needs coherence tests on histories of equal belief, which this version does not make"),
+        ("7", "used", why),
+        ("8", "necessary", why),
+    ]
+    return [Rung(number, claim, "not tested", reason) for number, claim, reason in rungs]
+
+
+Rule = Callable[[pd.DataFrame], Rung]

@@ -1,0 +1,136 @@
+"""One measurement: a score between a floor and a ceiling, with its interval, as one row of the results table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from worldprobe.probes import ratio_interval, sum_interval
+from worldprobe.worlds import Factor
+
+MINIMUM_ROOM = 0.02
+"""Smallest (floor - ceiling) / total variation at which a share is printed: below it the world cannot tell a model from its floor."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Where a measurement was made."""
+
+    quantity: str
+    """emergence, replacement, own-update, own-update-refit, sufficiency, ..."""
+    agent: str
+    stream: str
+    site: str
+    floor: str
+    law: str = "true"
+    step: int = -1
+    """Training step of the checkpoint; -1 where it is the one the run is about."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Share:
+    """(L_floor - L_agent) / (L_floor - L_ceiling): 0 is nothing beyond the floor, 1 everything that can be known."""
+
+    estimate: float
+    lower: float
+    upper: float
+    """95 % interval over the episodes of this one network (Fieller)."""
+    estimable: bool
+    reason: str = ""
+
+    @classmethod
+    def none(cls, reason: str) -> Share:
+        """Return the share that cannot be printed, and why."""
+        return cls(np.nan, np.nan, np.nan, estimable=False, reason=reason)
+
+
+@dataclass(frozen=True)
+class LossSums:
+    """Squared errors summed over each episode, (n_episodes,), of a floor, an agent and (where known) the Bayes ceiling."""
+
+    floor: NDArray[np.float64]
+    agent: NDArray[np.float64]
+    ceiling: NDArray[np.float64] | None
+    total: float
+    """Total variation of the labels over the same rows."""
+    n_rows: int
+
+    def r2(self, losses: NDArray[np.float64] | None) -> float:
+        """1 - losses / total variation; NaN where either is missing."""
+        return float(1 - losses.sum() / self.total) if losses is not None and self.total > 0 else np.nan
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One row of results.csv: a cell, a factor, a horizon, and how much of the room the agent fills there.
+
+    `gain` is the numerator of the share over the total variation, in points of R^2: it stands where the share is not estimable.
+    """
+
+    cell: Cell
+    factor: str
+    relevance: str
+    horizon: int
+    share: Share
+    gain: float
+    gain_lower: float
+    gain_upper: float
+    r2_floor: float
+    r2_agent: float
+    r2_ceiling: float
+    n_episodes: int
+    n_rows: int
+
+    def row(self) -> dict[str, object]:
+        """Return the measurement as one flat row."""
+        nested = asdict(self)
+        return nested.pop("cell") | nested.pop("share") | nested
+
+
+def measure(sums: LossSums, cell: Cell, factor: Factor, horizon: int, *, level: float = 0.95) -> Measurement:
+    """Return the share of the room between floor and ceiling that the agent fills, with its Fieller interval over episodes.
+
+    The share is not estimable where the room is under `MINIMUM_ROOM` of the total variation, where the Fieller set is unbounded,
+    or where there is no ceiling; the gain in R^2 points stands in every case.
+    """
+    gain, total = sum_interval(sums.floor - sums.agent, level=level), sums.total if sums.total > 0 else np.nan
+    return Measurement(
+        cell=cell,
+        factor=factor.name,
+        relevance=factor.relevance,
+        horizon=horizon,
+        share=share(sums, level),
+        gain=gain.estimate / total,
+        gain_lower=gain.lower / total,
+        gain_upper=gain.upper / total,
+        r2_floor=sums.r2(sums.floor),
+        r2_agent=sums.r2(sums.agent),
+        r2_ceiling=sums.r2(sums.ceiling),
+        n_episodes=len(sums.floor),
+        n_rows=sums.n_rows,
+    )
+
+
+def share(sums: LossSums, level: float = 0.95) -> Share:
+    """Return the ratio with its interval, or the reason why there is none."""
+    if sums.total <= 0:
+        return Share.none("the factor never varies here")
+    if sums.ceiling is None:
+        return Share.none("no exact belief in this world, hence no ceiling")
+    room = float(sums.floor.sum() - sums.ceiling.sum()) / sums.total
+    if room < MINIMUM_ROOM:
+        return Share.none(f"floor and ceiling are {max(room, 0):.3f} R^2 apart: this world cannot tell a model from this floor here")
+    ratio = ratio_interval(sums.floor - sums.agent, sums.floor - sums.ceiling, level=level)
+    if not ratio.estimable:
+        return Share.none(ratio.reason or "unbounded interval")
+    return Share(ratio.estimate, ratio.lower, ratio.upper, estimable=True)
+
+
+def as_table(measurements: Sequence[Measurement]) -> pd.DataFrame:
+    """Return measurements as one tidy table."""
+    return pd.DataFrame([measurement.row() for measurement in measurements])

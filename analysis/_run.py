@@ -1,0 +1,164 @@
+"""The stages of a run: each can be done alone, is skipped once done, and continues where it was interrupted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from joblib import Parallel, delayed
+
+from worldprobe.activations import Behaviour, CommonBehaviour, EpsilonGreedy, record
+from worldprobe.agents import TrainingProgress, load_checkpoint, train_pqn
+from worldprobe.analysis._cells import cell_names, examination, examined, measure_cell, network_directory, network_names
+from worldprobe.analysis._config import ConfigError, RunConfig, check_directory, read_config, write_atomically
+from worldprobe.analysis._examples import collect_examples, save_examples
+from worldprobe.analysis._ladder import climb
+from worldprobe.analysis._measurement import as_table
+from worldprobe.analysis._report import write_report
+from worldprobe.analysis._summary import summarise
+from worldprobe.worlds import make_world
+
+Progress = Callable[[str, float, str], None]
+"""Called with the name of a stage, the share of it that is done, and what is going on."""
+
+SITES = ("core.h", "q")
+"""What a run's recordings hold of the network."""
+
+
+def run(config: RunConfig, directory: Path, progress: Progress) -> Path:
+    """Train, record, probe and report; return the path of the report.
+
+    Parameters
+    ----------
+    config
+        What to ask of which world.
+    directory
+        The run directory; finished stages in it are kept.
+    progress
+        Told about what is done.
+
+    Raises
+    ------
+    ConfigError
+        If the directory belongs to another configuration.
+    """
+    train_stage(config, directory, progress)
+    record_stage(directory, progress)
+    probe_stage(directory, progress)
+    return report_stage(directory, progress)
+
+
+def train_stage(config: RunConfig, directory: Path, progress: Progress) -> None:
+    """Train every network of a run, each into its own folder of checkpoints; finished ones are left alone."""
+    check_directory(directory, config)
+    names = network_names(config)
+    if len(names) == 1:
+        _train(directory, config, names[0], progress)
+    else:
+        _in_parallel(config, "train", {name: (_train, directory, config, name) for name in names}, progress)
+
+
+def _train(directory: Path, config: RunConfig, name: str, progress: Progress | None = None) -> None:
+    """Train one network, or the rest of it."""
+    kind, index = name.split("-")
+    training = replace(config.training, reward_source="yoked" if kind == "yoked" else "own")
+
+    def tell(state: TrainingProgress) -> None:
+        if progress is not None:
+            note = f"{name}: return {state.evaluation_return:.2f}, {state.steps_per_second:,.0f} steps/s"
+            progress("train", state.step / state.total_steps, note)
+
+    folder = network_directory(directory, name)
+    train_pqn(make_world(config.world), config.network, training, folder, config.seed + int(index), progress=tell)
+
+
+def record_stage(directory: Path, progress: Progress) -> None:
+    """Record the first network on its own policy and on the world's common streams."""
+    config = read_config(directory)
+    if not network_directory(directory, "trained-0").exists():
+        raise ConfigError(f"{directory} holds no trained network: run `worldprobe train {config.world} --directory {directory}` first")
+    world, (agent, _) = make_world(config.world), load_checkpoint(examined(directory).best)
+    streams, common_seed = config.streams, 0
+    plans: dict[str, tuple[Behaviour, int, int]] = {
+        "common": (CommonBehaviour(world, agent.channels), streams.n_common, common_seed),
+        "own": (EpsilonGreedy(agent, streams.epsilon), streams.n_own, config.seed),
+    }
+    total = streams.n_common + streams.n_own
+    before = 0
+    for name, (behaviour, n_episodes, seed) in plans.items():
+
+        def tell(done: int, _: int, name: str = name, before: int = before) -> None:
+            progress("record", (before + done) / total, f"{name} streams")
+
+        target = directory / "recordings" / f"{name}.wpr"
+        record(agent, world, target, behaviour, n_episodes, seed, SITES, n_envs=streams.n_envs, progress=tell).close()
+        before += n_episodes
+    progress("record", 1.0, "done")
+
+
+def probe_stage(directory: Path, progress: Progress) -> None:
+    """Measure every cell of a run that is missing, then write results.csv, ladder.json, summary.json and examples.npz."""
+    config = read_config(directory)
+    for name in ("common", "own"):
+        if not (directory / "recordings" / f"{name}.wpr").exists():
+            raise ConfigError(f"{directory} holds no recording of the {name} streams: run `worldprobe record {directory}` first")
+    names = cell_names(directory, config)
+    folder = directory / "results"
+    folder.mkdir(exist_ok=True)
+    missing = {name: (_probe_cell, directory, config, name) for name in names if not (folder / f"{name}.csv").exists()}
+    _in_parallel(config, "probe", missing, progress, n_done=len(names) - len(missing))
+    table = pd.concat([pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=["nan"]) for name in names], ignore_index=True)
+    _write_results(directory, config, table)
+    progress("probe", 1.0, "done")
+
+
+def _probe_cell(directory: Path, config: RunConfig, name: str) -> None:
+    """Compute and keep one cell."""
+    measured = as_table(measure_cell(directory, config, name)).assign(seed=config.seed)
+    write_atomically(directory / "results" / f"{name}.csv", measured.to_csv(index=False, na_rep="nan", float_format="%.10g"))
+
+
+def _write_results(directory: Path, config: RunConfig, table: pd.DataFrame) -> None:
+    """Write the table, and what is derived from it."""
+    ladder = climb(table, make_world(config.world).headline)
+    common = examination(directory, config, "common")
+    save_examples(collect_examples(common.decoder), directory / "examples.npz")
+    write_atomically(directory / "ladder.json", json.dumps([asdict(rung) for rung in ladder], indent=2) + "\n")
+    write_atomically(directory / "summary.json", json.dumps(summarise(directory, config, common), indent=2) + "\n")
+    write_atomically(directory / "results.csv", table.to_csv(index=False, na_rep="nan", float_format="%.10g"))
+
+
+def report_stage(directory: Path, progress: Progress) -> Path:
+    """Draw the figures and write the report from saved results alone; return its path."""
+    read_config(directory)
+    progress("report", 0.0, "drawing")
+    page = write_report(directory)
+    progress("report", 1.0, "done")
+    return page
+
+
+Task = tuple[Callable[..., None], Path, RunConfig, str]
+
+
+def _in_parallel(config: RunConfig, stage: str, tasks: dict[str, Task], progress: Progress, n_done: int = 0) -> None:
+    """Do named tasks in processes of one torch thread each, telling how many are done."""
+    total = n_done + len(tasks)
+    progress(stage, n_done / total if total else 1.0, f"{len(tasks)} to do")
+    workers = Parallel(
+        n_jobs=min(config.n_processes, max(1, len(tasks))), return_as="generator_unordered", pre_dispatch="all", batch_size=1
+    )
+    finished: Iterable[Any] = workers(delayed(_single_threaded)(name, *task) for name, task in tasks.items())
+    for count, name in enumerate(finished, n_done + 1):
+        progress(stage, count / total, f"{name} is done")
+
+
+def _single_threaded(name: str, function: Callable[..., None], *arguments: Any) -> str:
+    """Run a task on one torch thread and return its name."""
+    torch.set_num_threads(1)
+    function(*arguments)
+    return name

@@ -1,0 +1,152 @@
+"""What a decoder may look at: histories, hidden states, learned features of them, and their concatenations.
+
+Every source answers for the recorded rows of a stream and for forks of it, so that a decoder fitted on rows can be
+carried, frozen, to a future that the agent never saw.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from worldprobe.activations import Forks, fork_core, replay
+from worldprobe.agents import Agent, agent_inputs
+from worldprobe.analysis._labels import Array
+from worldprobe.analysis._stream import Stream
+
+
+class FeatureMap(Protocol):
+    """A fitted map of features, as scikit-learn spells it."""
+
+    def transform(self, X: Array) -> NDArray[np.floating]:
+        """Return learned features (n, q) of features (n, p)."""
+
+
+FitMap = Callable[[Array, Array, NDArray[np.int64]], FeatureMap]
+"""Learns a map from features (n, p), labels (n, m) and the episode of each row."""
+
+
+class Source(ABC):
+    """Features of each row of a stream, and of each step of its forks."""
+
+    name: str
+    stream: Stream
+
+    @abstractmethod
+    def rows(self, fold: int) -> Array:
+        """Return features (n_rows, width) as the decoders of `fold` see them."""
+
+    @abstractmethod
+    def forks(self, forks: Forks, fold: int) -> Array:
+        """Return features (n_forks, horizon, width) after each forked step."""
+
+
+class History(Source):
+    """What the agent received at the last `window` + 1 steps, and the step number, one-hot: a floor without any network."""
+
+    def __init__(self, stream: Stream, window: int = 0) -> None:
+        self.name, self.stream, self.window = f"history[{window}]" if window else "input", stream, window
+
+    @cached_property
+    def _rows(self) -> Array:
+        received, t = self.stream.received, self.stream.t
+        lags = [np.where((t >= lag)[:, None], np.roll(received, lag, axis=0), 0) for lag in range(self.window + 1)]
+        return np.concatenate([*lags, self._clock(t)], axis=1, dtype=np.float32)
+
+    def _clock(self, t: NDArray[np.int64]) -> Array:
+        return np.eye(self.stream.world.time_limit, dtype=np.float32)[t]
+
+    def rows(self, fold: int) -> Array:
+        """Return the same features for every fold."""
+        return self._rows
+
+    def forks(self, forks: Forks, fold: int) -> Array:
+        """Return histories that end in the forked steps."""
+        width = self.stream.received.shape[1]
+        past = self._rows[forks.rows][:, : (self.window + 1) * width].reshape(len(forks.rows), self.window + 1, width)
+        sequence = np.concatenate([past[:, ::-1], fork_inputs(forks, self.stream)], axis=1)
+        steps = range(1, forks.action.shape[1] + 1)
+        lags = [sequence[:, step : step + self.window + 1][:, ::-1].reshape(len(past), -1) for step in steps]
+        clocks = [self._clock(self.stream.t[forks.rows] + step) for step in steps]
+        return np.stack([np.concatenate(pair, axis=1) for pair in zip(lags, clocks, strict=True)], axis=1).astype(np.float32)
+
+
+class Hidden(Source):
+    """One site of one agent, replayed on the stream and stepped along its forks."""
+
+    def __init__(self, stream: Stream, agent: Agent, site: str = "core.h") -> None:
+        self.name, self.stream, self.agent, self.site = agent.name, stream, agent, site
+
+    @cached_property
+    def _replayed(self) -> dict[str, Array]:
+        return replay(self.agent, self.stream.recording, (self.site, "core.state"))
+
+    def rows(self, fold: int) -> Array:
+        """Return the same activations for every fold."""
+        return self._replayed[self.site]
+
+    def forks(self, forks: Forks, fold: int) -> Array:
+        """Return the site after each forked step, from the agent's own state at the row."""
+        return fork_core(self.agent, forks, self._replayed["core.state"][forks.rows], (self.site,))[self.site]
+
+
+class Joined(Source):
+    """Several sources side by side."""
+
+    def __init__(self, *sources: Source) -> None:
+        self.name, self.stream, self.sources = "+".join(source.name for source in sources), sources[0].stream, sources
+
+    def rows(self, fold: int) -> Array:
+        """Return the concatenated features."""
+        return np.concatenate([source.rows(fold) for source in self.sources], axis=1)
+
+    def forks(self, forks: Forks, fold: int) -> Array:
+        """Return the concatenated features."""
+        return np.concatenate([source.forks(forks, fold) for source in self.sources], axis=2)
+
+
+class Lifted(Source):
+    """A source beside learned nonlinear features of it, learned for each fold on the other folds."""
+
+    def __init__(self, source: Source, fit_map: FitMap, name: str) -> None:
+        self.name, self.stream, self.source, self.fit_map = name, source.stream, source, fit_map
+        self._maps: dict[int, FeatureMap] = {}
+        self._rows: dict[int, Array] = {}
+
+    def _map(self, fold: int) -> FeatureMap:
+        if fold not in self._maps:
+            fit_rows = self.stream.fit_rows(fold)
+            features, targets = self.source.rows(fold)[fit_rows], self.stream.targets[fit_rows]
+            self._maps[fold] = self.fit_map(features, targets, self.stream.groups[fit_rows])
+        return self._maps[fold]
+
+    def rows(self, fold: int) -> Array:
+        """Return the source's features and the map's."""
+        if fold not in self._rows:
+            features = self.source.rows(fold)
+            self._rows[fold] = np.concatenate([features, self._map(fold).transform(features)], axis=1, dtype=np.float32)
+        return self._rows[fold]
+
+    def forks(self, forks: Forks, fold: int) -> Array:
+        """Return the source's features and the map's, on forks."""
+        features = self.source.forks(forks, fold)
+        lifted = self._map(fold).transform(features.reshape(-1, features.shape[-1])).reshape(*features.shape[:2], -1)
+        return np.concatenate([features, lifted], axis=2, dtype=np.float32)
+
+
+def fork_inputs(forks: Forks, stream: Stream) -> Array:
+    """Return what an agent receives after each forked step, (n_forks, horizon, input_size)."""
+    inputs = agent_inputs(
+        torch.from_numpy(forks.observation),
+        torch.from_numpy(forks.action),
+        torch.from_numpy(forks.reward),
+        stream.recording.channels,
+        stream.world.n_actions,
+    )
+    return inputs.numpy()

@@ -1,0 +1,102 @@
+"""What the report says beside its measurements: returns and optimum, visits, versions, and what was not measured."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from worldprobe.activations import package_versions
+from worldprobe.agents import evaluate_return, load_checkpoint
+from worldprobe.analysis._cells import STREAMS, examined, open_stream
+from worldprobe.analysis._config import RunConfig
+from worldprobe.analysis._emergence import visits
+from worldprobe.analysis._examine import Examination
+from worldprobe.worlds import World, solve_pomdp
+
+
+def summarise(directory: Path, config: RunConfig, common: Examination) -> dict[str, Any]:
+    """Return summary.json of a run; it holds no times and no paths."""
+    world = common.world
+    return {
+        "world": world.name,
+        "seed": config.seed,
+        "agent": f"{config.network.core.upper()} of {config.network.hidden_size} units",
+        "headline": asdict(world.headline),
+        "factors": [asdict(factor) for factor in world.factors],
+        "facts": _facts(directory, config, world),
+        "visits": [row for stream in STREAMS for row in _visits(directory, config, world, stream)],
+        "why_not": _why_not(world),
+        "missing": _missing(world, common),
+        "commands": _commands(config),
+        "config": config.to_json(),
+        "versions": package_versions(),
+    }
+
+
+def _facts(directory: Path, config: RunConfig, world: World) -> list[str]:
+    """Parameters, training steps, and the return beside the optimum."""
+    network, info = load_checkpoint(examined(directory).best)
+    generator = torch.Generator().manual_seed(config.seed)
+    result = evaluate_return(network, world, config.streams.n_evaluation, generator)
+    n_parameters = sum(parameter.numel() for parameter in network.parameters())
+    facts = [
+        f"{n_parameters:,} parameters, {info.step:,} environment steps",
+        f"greedy return {result.mean_return:.3f} ± {result.standard_error:.3f}",
+    ]
+    if "optimum" in world.gives:
+        optimum = solve_pomdp(world, network.channels)
+        known = "J*" if optimum.exact else f"J* in [{optimum.lower:.3f}, {optimum.upper:.3f}]"
+        best = optimum.lower if optimum.exact else optimum.upper
+        facts[-1] += (
+            f", discounted {result.mean_discounted_return:.3f}: {100 * result.mean_discounted_return / best:.1f} % of {known} = {best:.3f} ({optimum.method})"
+        )
+    return facts
+
+
+def _visits(directory: Path, config: RunConfig, world: World, stream: str) -> list[dict[str, Any]]:
+    """Rows of the table of visits."""
+    return [
+        {"stream": stream, "factor": name, "classes visited, exp(entropy)": f"{effective:.1f}", "episodes with the rarest class": rarest}
+        for name, (effective, rarest) in visits(open_stream(directory, config, world, stream)).items()
+    ]
+
+
+def _why_not(world: World) -> dict[str, str]:
+    """Why a figure may be absent."""
+    return {
+        "own_update": "the own-update score needs a world that can be forked and filtered exactly; " + _lacks(world),
+        "emergence": "a share needs a ceiling; " + _lacks(world),
+        "training": "a share over training needs a ceiling; " + _lacks(world),
+    }
+
+
+def _lacks(world: World) -> str:
+    lacking = [what for what in ("simulation", "belief", "tables", "optimum") if what not in world.gives]
+    return f"{world.name} gives no {', no '.join(lacking)}." if lacking else f"in {world.name} no share was estimable."
+
+
+def _missing(world: World, common: Examination) -> list[str]:
+    """What a reader might look for and does not find, with the reason."""
+    lines = ["Rungs 6, 7 and 8: they need coherence tests and interventions on a running agent, which this version does not make."]
+    if "belief" not in world.gives:
+        lines.append(f"Emergence and the own update: {_lacks(world)} Held-out R² stands beside its floors; nothing bounds it from above.")
+    if "tables" not in world.gives:
+        lines.append(f"Counterfactual tests and counterfeit laws: {_lacks(world)}")
+    if "optimum" not in world.gives:
+        lines.append(f"The share of the optimal return: {_lacks(world)}")
+    width = common.stream.received.shape[1]
+    longest = int(common.stream.t.max())
+    if (longest + 1) * width > common.config.floors.max_width:
+        lines.append(
+            f"Floor windows longer than {common.config.floors.max_width // width - 1} steps: they were not tried (the longest episode has {longest + 1})."
+        )
+    return lines
+
+
+def _commands(config: RunConfig) -> str:
+    """The commands that make the run again."""
+    full = " --full" if config.codelength else ""
+    return f"worldprobe run {config.world} --seed {config.seed}{full}\nworldprobe report RUN_DIRECTORY    # figures and page again, from saved results"

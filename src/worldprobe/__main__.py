@@ -1,0 +1,178 @@
+"""The command line: every command parses one dataclass, calls one function, writes one thing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")  # before numpy and torch load: results are a function of the thread count
+
+import rich
+import tyro
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+import worldprobe
+from worldprobe.analysis import RunConfig, preset, probe_stage, record_stage, report_stage, run, train_stage
+from worldprobe.worlds import WORLDS, Unavailable
+
+EXPECTED_ERRORS = (ValueError, LookupError, OSError, Unavailable, ImportError)
+"""What bad input ends in: one line and exit status 2. Anything else is a defect of ours and keeps its traceback."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings of `run` and `train`."""
+
+    config: tyro.conf.OmitArgPrefixes[RunConfig]
+    full: bool = False
+    """Decide every rung of this version: five networks, five on yoked rewards, online codelengths."""
+    directory: Path | None = None
+    """Run directory; default runs/WORLD-SEED (runs/WORLD-SEED-full with --full)."""
+
+    def settled(self) -> tuple[RunConfig, Path]:
+        """Return the configuration and the directory."""
+        name = f"{self.config.world}-{self.config.seed}" + ("-full" if self.full else "")
+        return self.config.full() if self.full else self.config, self.directory or Path("runs") / name
+
+
+@dataclass(frozen=True)
+class Place:
+    """Settings of the stages that work on a run directory."""
+
+    directory: Annotated[Path, tyro.conf.Positional]
+    """Run directory, as `worldprobe train` made it."""
+
+
+class Display:
+    """Draws the progress of stages with an ETA; silent where the output is not a terminal."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description:>7}"), BarColumn(24), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, TextColumn("{task.fields[note]}"), disable=not sys.stdout.isatty())
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Display:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, stage: str, share: float, note: str) -> None:
+        """Show that `share` of a stage is done."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(stage, total=1.0, note=note)
+        self._progress.update(self._tasks[stage], completed=share, note=note)
+
+
+def command_run(arguments: Sequence[str]) -> None:
+    """Train, record, probe and report: the whole path, one page at the end."""
+    config, directory = _plan("run", arguments)
+    with Display() as display:
+        page = run(config, directory, display)
+    print(f"report: {page}")
+
+
+def command_train(arguments: Sequence[str]) -> None:
+    """Train the networks of a run."""
+    config, directory = _plan("train", arguments)
+    with Display() as display:
+        train_stage(config, directory, display)
+    print(f"checkpoints: {directory / 'checkpoints'}")
+
+
+def command_record(arguments: Sequence[str]) -> None:
+    """Record a trained network on its own and on the common streams."""
+    directory = _place("record", arguments)
+    with Display() as display:
+        record_stage(directory, display)
+    print(f"recordings: {directory / 'recordings'}")
+
+
+def command_probe(arguments: Sequence[str]) -> None:
+    """Measure everything that the recordings support."""
+    directory = _place("probe", arguments)
+    with Display() as display:
+        probe_stage(directory, display)
+    print(f"results: {directory / 'results.csv'}")
+
+
+def command_report(arguments: Sequence[str]) -> None:
+    """Draw figures and report from saved results alone."""
+    directory = _place("report", arguments)
+    with Display() as display:
+        page = report_stage(directory, display)
+    print(f"report: {page}")
+
+
+def command_worlds(arguments: Sequence[str]) -> None:
+    """List the worlds."""
+    if arguments:
+        raise ValueError(f"`worldprobe worlds` takes no arguments; got {' '.join(arguments)}")
+    table = Table("world", "what it is", box=None)
+    for name, entry in WORLDS.items():
+        table.add_row(name, entry.summary)
+    rich.print(table)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "run": command_run,
+    "train": command_train,
+    "record": command_record,
+    "probe": command_probe,
+    "report": command_report,
+    "worlds": command_worlds,
+}
+
+
+def _plan(command: str, arguments: Sequence[str]) -> tuple[RunConfig, Path]:
+    """Parse WORLD and the settings, whose defaults are the world's preset."""
+    if not arguments or arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
+        raise ValueError(f"name a world: worldprobe {command} WORLD, with WORLD one of {', '.join(WORLDS)}")
+    is_help = arguments[0] in ("-h", "--help")
+    world, rest = ("tmaze", arguments) if is_help else (arguments[0], arguments[1:])
+    plan = tyro.cli(Plan, prog=f"worldprobe {command} WORLD", args=list(rest), default=Plan(preset(world)))
+    return plan.settled()
+
+
+def _place(command: str, arguments: Sequence[str]) -> Path:
+    return tyro.cli(Place, prog=f"worldprobe {command}", args=list(arguments)).directory
+
+
+def _usage() -> str:
+    lines = [f"  {name:8}{(function.__doc__ or '').rstrip('.')}" for name, function in COMMANDS.items()]
+    return "\n".join(["usage: worldprobe COMMAND ...", "", *lines, "", "`worldprobe COMMAND --help` lists the settings of a command."])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; bad input ends in one line on stderr and exit status 2."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return
+    if arguments[0] == "--version":
+        print(f"worldprobe {worldprobe.__version__}")
+        return
+    try:
+        if arguments[0] not in COMMANDS:
+            raise ValueError(f"there is no command {arguments[0]!r}; the commands are {', '.join(COMMANDS)}")
+        COMMANDS[arguments[0]](arguments[1:])
+    except EXPECTED_ERRORS as error:
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        sys.exit(_refuse(str(message)))
+
+
+def _refuse(message: str) -> int:
+    """Print one line on stderr and return the exit status of bad input."""
+    print(f"worldprobe: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

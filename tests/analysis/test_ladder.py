@@ -1,0 +1,118 @@
+"""The ladder is decided from the table alone, and a rung stands only on the one before it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from worldprobe.analysis import Cell, LossSums, Rung, as_table, climb, measure
+from worldprobe.worlds import Factor, Headline
+
+HEADLINE = Headline("position", 5)
+FACTOR = Factor("position", "categorical", 5, "value")
+FORMS = ("linear", "random", "mlp")
+
+
+def rows(quantity: str, floor: str, stream: str, gain: float, horizon: int = 0, law: str = "true", agent: str = "trained") -> pd.DataFrame:
+    """One measurement whose agent stands `gain` of the room above its floor."""
+    noise = np.random.default_rng(zlib.crc32(f"{floor} {stream}".encode())).gamma(50.0, 0.02, 500)
+    sums = LossSums(2 * noise, (2 - gain) * noise, noise, 2000.0, 5000)
+    return as_table([measure(sums, Cell(quantity, agent, stream, "core.h", floor, law), FACTOR, horizon)])
+
+
+def evidence(**changes: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
+    """A table in which rungs 1, 1b, 2a and 4 hold, with the rows of some quantities changed."""
+    parts = {
+        "emergence": [rows("emergence", f"{f} {form}", s, 0.6) for f in ("F0", "F1") for form in FORMS for s in ("own", "common")],
+        "training": [rows("training", name, s, 0.4) for s in ("own", "common") for name in ("own init", "fresh 00", "fresh 01", "noise 00")],
+        "update": [rows("own-update", f, "common", 0.7, k) for f in ("F0 linear", "F0 random", "F0 mlp", "F0 best", "own init") for k in (1, 5)],
+        "counterfeit": [rows("own-update", "F0 best", "common", -0.3, k, f"counterfeit {i:02d}") for k in (1, 5) for i in range(20)],
+    }
+    tables = {name: pd.concat(part, ignore_index=True) for name, part in parts.items()}
+    return pd.concat([changes.get(name, lambda table: table)(table) for name, table in tables.items()], ignore_index=True)
+
+
+def verdicts(table: pd.DataFrame) -> dict[str, str]:
+    return {rung.number: rung.verdict for rung in climb(table, HEADLINE)}
+
+
+def test_everything_that_was_measured_holds() -> None:
+    expected = {"1": "pass", "1b": "pass", "2a": "pass", "2b": "not tested", "3": "not tested", "4": "pass"}
+    assert {number: verdict for number, verdict in verdicts(evidence()).items() if number in expected} == expected
+
+
+def test_rungs_that_no_measurement_speaks_of_are_not_tested() -> None:
+    assert [rung.verdict for rung in climb(evidence(), HEADLINE)][-3:] == ["not tested"] * 3
+
+
+def weaken(mask: Callable[[pd.DataFrame], pd.Series]) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    def change(table: pd.DataFrame) -> pd.DataFrame:
+        weak = table.copy()
+        for column in ("gain", "gain_lower", "gain_upper", "estimate", "lower", "upper"):
+            weak.loc[mask(table), column] = -0.01
+        return weak
+
+    return change
+
+
+def test_one_strong_floor_on_one_stream_fails_the_first_rung_and_all_above() -> None:
+    table = evidence(emergence=weaken(lambda t: (t.floor == "F0 mlp") & (t.stream == "own")))
+    got = verdicts(table)
+    assert (got["1"], got["1b"], got["2a"], got["4"]) == ("fail", "pass", "fail", "fail")
+
+
+def test_beyond_memory_carries_nothing() -> None:
+    got = verdicts(evidence(emergence=weaken(lambda t: t.floor == "F1 random")))
+    assert (got["1"], got["1b"], got["4"]) == ("pass", "fail", "pass")
+
+
+@pytest.mark.parametrize("twin", ["own init", "fresh 01", "noise 00"])
+def test_a_single_better_twin_fails_training(twin: str) -> None:
+    got = verdicts(evidence(training=weaken(lambda t: t.floor == twin)))
+    assert (got["1"], got["2a"], got["4"]) == ("pass", "fail", "fail")
+
+
+def test_an_update_that_fits_counterfeit_laws_as_well_is_no_model() -> None:
+    high = evidence(counterfeit=lambda t: t.assign(estimate=0.9))
+    assert verdicts(high)["4"] == "fail"
+
+
+def test_one_lucky_counterfeit_in_twenty_is_not_enough_to_fail() -> None:
+    def lucky(table: pd.DataFrame) -> pd.DataFrame:
+        return table.assign(estimate=np.where(table.law == "counterfeit 07", 0.71, table.estimate))
+
+    assert verdicts(evidence(counterfeit=lucky))["4"] == "pass"
+
+
+def test_a_lookup_that_fails_at_the_long_horizon_fails() -> None:
+    assert verdicts(evidence(update=weaken(lambda t: t.horizon == 5)))["4"] == "fail"
+
+
+def networks(own: list[float], yoked: list[float]) -> pd.DataFrame:
+    named = [(f"trained-{i}", value) for i, value in enumerate(own)] + [(f"yoked-{i}", value) for i, value in enumerate(yoked)]
+    return pd.concat([rows("network", "F0 linear", "common", 0.5, agent=name).assign(r2_agent=value) for name, value in named])
+
+
+@pytest.mark.parametrize(
+    ("own", "yoked", "verdict"),
+    [
+        ([0.80, 0.82, 0.81, 0.79, 0.83], [0.60, 0.61, 0.58, 0.62, 0.59], "pass"),
+        ([0.80, 0.82, 0.81, 0.60, 0.83], [0.60, 0.61, 0.58, 0.62, 0.59], "fail"),
+        ([0.80, 0.82, 0.81, 0.79], [0.60, 0.61, 0.58, 0.62, 0.59], "not tested"),
+    ],
+)
+def test_due_to_reward_needs_five_separated_networks_on_each_side(own: list[float], yoked: list[float], verdict: str) -> None:
+    assert verdicts(pd.concat([evidence(), networks(own, yoked)], ignore_index=True))["2b"] == verdict
+
+
+def test_a_world_without_a_filter_leaves_the_update_untested() -> None:
+    table = evidence()
+    assert verdicts(table[table.quantity != "own-update"])["4"] == "not tested"
+
+
+def test_every_rung_says_by_what() -> None:
+    assert all(isinstance(rung, Rung) and rung.evidence for rung in climb(evidence(), HEADLINE))
