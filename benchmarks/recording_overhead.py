@@ -1,8 +1,9 @@
 """What recording costs: an LSTM 256 acts in the T-Maze, with and without its hidden state going to disk.
 
 `python benchmarks/recording_overhead.py [--fast]` prints one JSON object: versions, threads, and for 16 and 64 environments
-the seconds of acting alone, of recording core.h as well, and of recording the exact beliefs on top, with the overheads in percent.
-Each is the least of several runs; the same episodes are played every time.
+the processor seconds of acting alone, of recording core.h as well, and of recording the exact beliefs on top, with the overheads in
+percent. Each is the least of several runs of one thread (waiting, for the disk or for other programs, is not counted); the same
+episodes are played every time.
 """
 
 from __future__ import annotations
@@ -67,12 +68,12 @@ def record_sites(agent: Agent, world: World, n_episodes: int, n_envs: int) -> in
 
 
 def least_seconds(work: Callable[[], int], repeats: int) -> tuple[float, int]:
-    """Return the least wall time of `repeats` runs and what the last one returned."""
+    """Return the least processor time of `repeats` runs and what the last one returned."""
     seconds = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         n_steps = work()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     return min(seconds), n_steps
 
 
