@@ -43,8 +43,9 @@ class MLPProbe(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     loss : {"squared", "log"}
         "squared" makes a regressor (Brier scores from one-hot targets), "log" a classifier.
     learning_rate, weight_decay : float
-        Of AdamW.
+        Of AdamW; the rate falls linearly to zero over `max_epochs`.
     batch_size : int
+        Rows of a step, at most an eighth of the training rows.
     max_epochs, patience : int
         The longest training, and the epochs without improvement after which it ends.
     validation_fraction : float
@@ -74,10 +75,10 @@ class MLPProbe(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self,
         hidden: Sequence[int] = (128,),
         loss: Literal["squared", "log"] = "squared",
-        learning_rate: float = 2e-3,
+        learning_rate: float = 1e-2,
         weight_decay: float = 1e-4,
         batch_size: int = 256,
-        max_epochs: int = 200,
+        max_epochs: int = 60,
         patience: int = 10,
         validation_fraction: float = 0.2,
         random_state: int = 0,

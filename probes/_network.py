@@ -32,7 +32,9 @@ class Schedule:
     """How a network is trained."""
 
     batch_size: int
+    """At most an eighth of the training rows is taken, so that few rows still give steps."""
     learning_rate: float
+    """Of the first step; it falls linearly to zero over `max_epochs`."""
     weight_decay: float
     max_epochs: int
     patience: int
@@ -116,11 +118,16 @@ def train_networks(
     for parameter in networks.parameters():
         parameter.requires_grad_(True)
     optimiser = torch.optim.AdamW(networks.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+    longest = max(len(rows) for rows in train_rows)
+    batch = min(schedule.batch_size, -(-longest // 8))
+    n_batches = -(-longest // batch)
+    rate = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, total_iters=schedule.max_epochs * n_batches)
     for epoch in range(1, schedule.max_epochs + 1):
-        for rows in _batches(train_rows, schedule.batch_size, generators):
+        for rows in _batches(train_rows, n_batches, batch, generators):
             optimiser.zero_grad()
             torch.autograd.backward(criterion.losses(networks.outputs(X[rows]), rows, slice(None)).sum())
             optimiser.step()
+            rate.step()
         for number in range(len(seeds)):
             if epoch - best_epoch[number] > schedule.patience:
                 continue
@@ -133,16 +140,14 @@ def train_networks(
     return best, best_epoch
 
 
-def _batches(train_rows: Sequence[Tensor], batch_size: int, generators: Sequence[torch.Generator]) -> Tensor:
+def _batches(train_rows: Sequence[Tensor], n_batches: int, batch: int, generators: Sequence[torch.Generator]) -> Tensor:
     """Return one epoch of row numbers (n_batches, members, batch). Members with fewer rows begin their rows again."""
-    longest = max(len(rows) for rows in train_rows)
-    batch = min(batch_size, longest)
-    n_batches = -(-longest // batch)
+    n = n_batches * batch
     epoch = []
     for rows, generator in zip(train_rows, generators, strict=True):
         order = torch.randperm(len(rows), generator=generator)
-        epoch.append(rows[order.repeat(-(-n_batches * batch // len(rows)))[: n_batches * batch]])
-    return torch.stack(epoch).reshape(len(epoch), n_batches, batch).transpose(0, 1)
+        epoch.append(rows[order.repeat(-(-n // len(rows)))[:n]])
+    return torch.stack(epoch, dim=1).reshape(n_batches, batch, -1).transpose(1, 2)
 
 
 @torch.no_grad()
