@@ -63,7 +63,7 @@ def save_checkpoint(
     Parameters
     ----------
     path : path
-        Where to; the suffix is set to ".safetensors".
+        Where to, with or without ".safetensors".
     network : RecurrentQNetwork
         Whose weights.
     world : str
@@ -87,7 +87,7 @@ def save_checkpoint(
     >>> info == saved, bool((loaded.head.weight == network.head.weight).all())
     (True, True)
     """
-    path = Path(path).with_suffix(".safetensors")
+    path, sidecar = _both_files(path)
     weights = pack_tensors(network.state_dict())
     info = CheckpointInfo(
         name=network.name,
@@ -103,7 +103,7 @@ def save_checkpoint(
         sha256=hashlib.sha256(weights).hexdigest(),
     )
     write_atomically(path, weights)
-    write_json(path.with_suffix(".json"), asdict(info))
+    write_json(sidecar, asdict(info))
     return info
 
 
@@ -113,20 +113,18 @@ def load_checkpoint(path: str | Path) -> tuple[RecurrentQNetwork, CheckpointInfo
     Parameters
     ----------
     path : path
-        The weights (.safetensors); the sidecar (.json) lies beside them.
+        The weights, with or without ".safetensors"; the sidecar lies beside them.
 
     Raises
     ------
     CheckpointError
         If a file is missing or damaged, or the weights are not those that the sidecar describes.
     """
-    path = Path(path).with_suffix(".safetensors")
+    path, sidecar = _both_files(path)
     info = read_checkpoint_info(path)
     weights = _read(path)
     if hashlib.sha256(weights).hexdigest() != info.sha256:
-        raise CheckpointError(
-            f"{path} is damaged: its hash is not the one in {path.with_suffix('.json').name}; train again or restore both files"
-        )
+        raise CheckpointError(f"{path} is damaged: its hash is not the one in {sidecar.name}; train again or restore both files")
     network = RecurrentQNetwork(info.network, info.input_size, info.n_actions, torch.Generator(), info.name)
     try:
         network.load_state_dict(unpack_tensors(weights))
@@ -143,7 +141,7 @@ def read_checkpoint_info(path: str | Path) -> CheckpointInfo:
     CheckpointError
         If the sidecar is missing or damaged.
     """
-    path = Path(path).with_suffix(".json")
+    _, path = _both_files(path)
     try:
         content = json.loads(_read(path))
         network: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.pop("network").items()}
@@ -162,6 +160,12 @@ def versions() -> dict[str, str]:
         "safetensors": safetensors.__version__,
         "python": platform.python_version(),
     }
+
+
+def _both_files(path: str | Path) -> tuple[Path, Path]:
+    """Return the paths of weights and sidecar."""
+    stem = str(path).removesuffix(".safetensors").removesuffix(".json")
+    return Path(f"{stem}.safetensors"), Path(f"{stem}.json")
 
 
 def _read(path: Path) -> bytes:

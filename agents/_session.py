@@ -60,12 +60,13 @@ class Counters:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the numbers as tensors."""
-        return {name: torch.tensor(value) for name, value in asdict(self).items()}
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in asdict(self).items()}
 
     @classmethod
     def of(cls, tensors: dict[str, Tensor]) -> Counters:
         """Undo `tensors`."""
-        numbers: dict[str, Any] = {name: tensor.item() for name, tensor in tensors.items()}
+        like = asdict(cls())
+        numbers: dict[str, Any] = {name: type(like[name])(tensor.item()) for name, tensor in tensors.items()}
         return cls(**numbers)
 
 
