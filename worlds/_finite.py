@@ -86,14 +86,14 @@ class FiniteWorld(World):
         self._rewards = tables.reward[action, source, self._moves.column].float()
         self._ends = tables.terminal[self._moves.column]
         self._sights = RowSampler(tables.observation)
-        self._one_hot = torch.eye(tables.n_observations)[self._sights.column]
+        self._one_hot = torch.eye(tables.n_observations, device=tables.initial.device)[self._sights.column]
         self._is_seen_exactly = self._sights.column.numel() == S
 
     # --- simulation -----------------------------------------------------------------------------------------------
 
     def reset(self, n: int, generator: torch.Generator) -> State:
         """Draw `n` initial states."""
-        start = torch.zeros(n, dtype=torch.int64)
+        start = torch.zeros(n, dtype=torch.int64, device=self.tables.initial.device)
         return {"state": self._initial.column.index_select(0, self._initial.draw(start, generator))}
 
     def observe(self, state: State, generator: torch.Generator) -> Tensor:

@@ -76,18 +76,21 @@ class IrrelevantWorld(World):
 
     def reset(self, n: int, generator: torch.Generator) -> State:
         """Draw `n` initial states."""
-        return {**self.inner.reset(n, generator), "walk": INITIAL_VARIANCE**0.5 * torch.randn(n, self.d, generator=generator)}
+        return {
+            **self.inner.reset(n, generator),
+            "walk": INITIAL_VARIANCE**0.5 * torch.randn(n, self.d, generator=generator, device=generator.device),
+        }
 
     def observe(self, state: State, generator: torch.Generator) -> Tensor:
         """Draw the observation of each state, float32 (n, inner size + d)."""
         seen = self.inner.observe(_without_walk(state), generator).flatten(1)
-        noise = torch.randn(state["walk"].shape, generator=generator)
+        noise = torch.randn(state["walk"].shape, generator=generator, device=state["walk"].device)
         return torch.cat([seen, torch.add(state["walk"], noise, alpha=OBSERVATION_VARIANCE**0.5)], 1)
 
     def step(self, state: State, action: Tensor, generator: torch.Generator) -> tuple[State, Tensor, Tensor]:
         """Move every state by its action: (next state, reward float32 (n,), terminated bool (n,)). `state` is not changed."""
         moved, reward, terminated = self.inner.step(_without_walk(state), action, generator)
-        noise = torch.randn(state["walk"].shape, generator=generator)
+        noise = torch.randn(state["walk"].shape, generator=generator, device=state["walk"].device)
         return {**moved, "walk": torch.add(state["walk"], noise, alpha=PROCESS_VARIANCE**0.5)}, reward, terminated
 
     def factor_values(self, state: State) -> dict[str, Tensor]:
@@ -131,7 +134,7 @@ class IrrelevantFilter(BeliefFilter):
 
     def start(self, observation: Tensor, generator: torch.Generator) -> Belief:
         """Return b_0 from the first observation (n, inner size + d)."""
-        mean = torch.zeros(len(observation), self._d, dtype=torch.float64)
+        mean = observation.new_zeros(len(observation), self._d, dtype=torch.float64)
         walk = self._see(mean, torch.full_like(mean, INITIAL_VARIANCE), observation)
         return {**self._inner.start(self._rest(observation), generator), **walk}
 

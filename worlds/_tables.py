@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -112,12 +111,13 @@ class FiniteTables:
 def possible_rewards(tables: FiniteTables) -> Tensor:
     """Return the distinct rewards that can be paid, float64 ascending; those closer than about 1e-6 are one."""
     paid = tables.reward[tables.transition > 0]
-    return torch.from_numpy(np.unique(paid.numpy().round(6)))
+    rewards: Tensor = torch.unique(paid.round(decimals=6))
+    return rewards
 
 
 def reward_levels(tables: FiniteTables) -> list[Tensor]:
     """Return for each possible reward where it is paid, bool (A, S, S); every move that can happen is in exactly one."""
-    rounded = torch.from_numpy(tables.reward.numpy().round(6))
+    rounded = tables.reward.round(decimals=6)
     return [rounded == level for level in possible_rewards(tables)]
 
 

@@ -204,5 +204,5 @@ def check_channels(channels: frozenset[str]) -> frozenset[str]:
 def categorical(weights: Tensor, generator: torch.Generator) -> Tensor:
     """Draw one index per row of `weights` (n, m), nonnegative, any positive row sum; returns int64 (n,)."""
     cumulative = weights.cumsum(-1)
-    uniform = torch.rand(weights.shape[0], 1, generator=generator, dtype=cumulative.dtype) * cumulative[:, -1:]
+    uniform = torch.rand(weights.shape[0], 1, generator=generator, dtype=cumulative.dtype, device=cumulative.device) * cumulative[:, -1:]
     return torch.searchsorted(cumulative, uniform, right=True).squeeze(-1).clamp_max(weights.shape[-1] - 1)

@@ -22,6 +22,8 @@ def test_actions_are_exchanged_state_by_state(world: FiniteWorld) -> None:
     for state in acts.nonzero().flatten().tolist():
         rows = {tuple(row) for row in true.transition[:, state].tolist()}
         assert {tuple(row) for row in false.transition[:, state].tolist()} == rows
+        if len(rows) == world.n_actions:
+            assert (true.transition[:, state] != false.transition[:, state]).any(1).all()
     for table in ("initial", "observation", "reward", "terminal"):
         assert torch.equal(getattr(true, table), getattr(false, table))
 

@@ -163,6 +163,22 @@ def test_giving_up_unlikely_beliefs_only_lowers_the_value(channels: frozenset[st
     assert abs(sampled.discounted - full.discounted) < 4.5 * sampled.standard_error
 
 
+class Leftward(BeliefPolicy):
+    """Walks into the wall for ever."""
+
+    def q_values(self, belief: dict[str, Tensor]) -> Tensor:
+        return torch.tensor([0.0, 0.0, 1.0, 0.0], dtype=torch.float64).expand(len(belief["state"]), -1)
+
+
+def test_what_is_given_up_counts_at_the_worst_reward() -> None:
+    """Where nearly every step costs, forgetting unlikely beliefs must not look like earning more."""
+    mdp = belief_mdp(TMaze(length=4, stochasticity=0.4), SEEING)
+    full, cut = evaluate_policy(mdp, Leftward(), limit=10_000), evaluate_policy(mdp, Leftward(), limit=1, slack=1.0)
+    assert full.discounted < 0
+    assert cut.discounted < full.discounted
+    assert "counted at the worst reward" in cut.method
+
+
 def test_merging_adds_the_weights_of_equal_beliefs() -> None:
     beliefs = torch.tensor([[0.5, 0.5], [0.1, 0.9], [0.5 + 1e-14, 0.5 - 1e-14]], dtype=torch.float64)
     distinct, weights, which = merge_equal(beliefs, torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64))
