@@ -11,10 +11,21 @@ the exact Bayes filter over what the agent receives, the tables, the optimum. Wh
 torch.Size([8, 4])
 """
 
+from worldprobe.worlds._belief_policy import BeliefPolicy, LookaheadPolicy, StatePolicy
+from worldprobe.worlds._cartpole import CartPole, CartPolePhysics
 from worldprobe.worlds._driver import Driver, DriverStep, VectorDriver
 from worldprobe.worlds._filter import FiniteFilter
 from worldprobe.worlds._finite import FiniteWorld
+from worldprobe.worlds._four_rooms import FourRooms
+from worldprobe.worlds._irrelevant import IrrelevantWorld, with_irrelevant
+from worldprobe.worlds._mdp import HorizonSolution, MdpSolution, solve_mdp, solve_mdp_horizon, successor_representation
+from worldprobe.worlds._particles import ParticleCollapseWarning, ParticleFilter, ParticleWorld
+from worldprobe.worlds._pendulum import Pendulum, PendulumPhysics
+from worldprobe.worlds._pomdp import PomdpSolution, finite_core, solve_pomdp
+from worldprobe.worlds._red_light import RedLight
 from worldprobe.worlds._registry import WORLDS, WorldEntry, make_world
+from worldprobe.worlds._relevance import factor_relevance
+from worldprobe.worlds._smooth import SmoothWorld
 from worldprobe.worlds._tables import FiniteTables
 from worldprobe.worlds._tmaze import TMaze
 from worldprobe.worlds._world import (
@@ -39,7 +50,13 @@ __all__ = [
     # stepping
     "Driver", "DriverStep", "VectorDriver",
     # finite worlds
-    "FiniteTables", "FiniteWorld", "FiniteFilter", "TMaze",
+    "FiniteTables", "FiniteWorld", "FiniteFilter", "TMaze", "RedLight", "FourRooms", "with_irrelevant", "IrrelevantWorld",
+    # what is optimal in them, and what for
+    "solve_mdp", "MdpSolution", "solve_mdp_horizon", "HorizonSolution", "successor_representation",
+    "solve_pomdp", "PomdpSolution", "finite_core", "BeliefPolicy", "StatePolicy", "LookaheadPolicy", "factor_relevance",
+    # smooth worlds
+    "ParticleWorld", "ParticleFilter", "ParticleCollapseWarning", "SmoothWorld",
+    "CartPole", "CartPolePhysics", "Pendulum", "PendulumPhysics",
     # the registry
     "WORLDS", "WorldEntry", "make_world",
 ]  # fmt: skip

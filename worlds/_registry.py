@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from worldprobe.worlds._cartpole import CartPole
 from worldprobe.worlds._four_rooms import FourRooms
 from worldprobe.worlds._irrelevant import with_irrelevant
+from worldprobe.worlds._pendulum import Pendulum
 from worldprobe.worlds._red_light import RedLight
 from worldprobe.worlds._tmaze import TMaze
 from worldprobe.worlds._world import World
@@ -30,6 +32,8 @@ WORLDS: dict[str, WorldEntry] = {
     "tmaze-irrelevant": WorldEntry(lambda: with_irrelevant(TMaze(), 2), "the T-Maze with two random walks in view that never matter"),
     "red-light": WorldEntry(RedLight, "a light on a hidden cycle: if it is red, push; acting well needs no model"),
     "four-rooms": WorldEntry(FourRooms, "a grid of four rooms, a hidden goal, and sight of the nearest walls only"),
+    "cartpole": WorldEntry(CartPole, "a cart and a pole whose velocities are hidden; smooth and differentiable"),
+    "pendulum": WorldEntry(Pendulum, "a pendulum to swing up whose velocity is hidden; smooth and differentiable"),
 }
 
 
