@@ -33,6 +33,15 @@ class BeliefPolicy(ABC):
 class StatePolicy(BeliefPolicy):
     """QMDP: Q(b, a) = sum_s b(s) Q*(s, a), as if the state were seen from the next step on.
 
+    Examples
+    --------
+    >>> import torch
+    >>> from worldprobe.worlds import RedLight, StatePolicy, solve_mdp
+    >>> world = RedLight()
+    >>> policy = StatePolicy(solve_mdp(world.tables, world.discount).q_values)
+    >>> policy.action(world.point_belief({"state": torch.arange(6)})).tolist()
+    [0, 0, 0, 0, 1, 1]
+
     References
     ----------
     Littman, Cassandra & Kaelbling 1995, "Learning policies for partially observable environments: scaling up".

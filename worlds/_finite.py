@@ -46,6 +46,24 @@ class FiniteWorld(World):
     ------
     ValueError
         If names, factors, exploration or positions do not fit the tables.
+
+    Examples
+    --------
+    A coin under a cup: turning it over is an action, looking costs nothing, but heads is seen only nine times in ten.
+
+    >>> import torch
+    >>> from worldprobe.worlds import Factor, FiniteTables, FiniteWorld, Headline
+    >>> keep, turn = torch.eye(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64).flip(0)
+    >>> tables = FiniteTables(
+    ...     initial=torch.tensor([0.5, 0.5], dtype=torch.float64), transition=torch.stack([keep, turn]),
+    ...     observation=torch.tensor([[0.9, 0.1], [0.1, 0.9]], dtype=torch.float64),
+    ...     reward=torch.zeros(2, 2, 2, dtype=torch.float64), terminal=torch.zeros(2, dtype=torch.bool))
+    >>> world = FiniteWorld(
+    ...     tables, name="coin", factors={Factor("side", "categorical", 2, labels=("heads", "tails")): torch.arange(2)},
+    ...     action_names=("keep", "turn"), discount=0.9, time_limit=10, exploration=(0.5, 0.5), headline=Headline("side", 2))
+    >>> heads = world.belief_filter(frozenset({"action", "observation"})).start(torch.tensor([[1.0, 0.0]]), torch.Generator())
+    >>> world.expect_factors(world.predict_belief(heads, torch.tensor([[1]])))["side"].round(decimals=3).tolist()
+    [[0.1, 0.9]]
     """
 
     def __init__(

@@ -114,6 +114,12 @@ def finite_core(world: World) -> FiniteWorld:
     ------
     Unavailable
         If there is none.
+
+    Examples
+    --------
+    >>> from worldprobe.worlds import finite_core, make_world
+    >>> finite_core(make_world("tmaze-irrelevant")).name
+    'tmaze'
     """
     if isinstance(world, FiniteWorld):
         return world
