@@ -174,6 +174,25 @@ def test_driver_keeps_its_contract(name: str) -> None:
         check_factors(world, driver.factor_values(), 3)
 
 
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_restored_driver_goes_on_as_if_nothing_had_happened(name: str) -> None:
+    world = BUILT[name]
+    driver, other = world.driver(3, seeded(5)), world.driver(3, seeded(6))
+    actions = explore(world, 3 * 40, seeded(7)).view(40, 3)
+    for action in actions[:20]:
+        driver.step(action)
+    saved = {entry: leaf.clone() for entry, leaf in driver.state_dict().items()}
+    expected = [driver.step(action) for action in actions[20:]]
+    other.load_state_dict(saved)
+    for step, action in zip(expected, actions[20:], strict=True):
+        again = other.step(action)
+        assert torch.equal(again.observation, step.observation)
+        assert torch.equal(again.reward, step.reward)
+        assert torch.equal(again.done, step.done)
+        assert same(again.final_factors, step.final_factors)
+    assert same(driver.state_dict(), other.state_dict())
+
+
 # --- beliefs ----------------------------------------------------------------------------------------------------------
 
 
