@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import tyro
+
 from worldprobe.agents import NetworkConfig, PqnConfig
 from worldprobe.analysis._examine import ExamineConfig
 from worldprobe.worlds import WORLDS
@@ -20,9 +22,9 @@ class ConfigError(ValueError):
 class StreamConfig:
     """How much is recorded."""
 
-    n_common: int = 2500
+    n_common: int = 1500
     """Episodes of the world's common streams, the same for every agent."""
-    n_own: int = 1500
+    n_own: int = 1000
     """Episodes under the agent's own policy."""
     epsilon: float = 0.05
     """Exploration of the agent's own policy while it is recorded."""
@@ -36,7 +38,7 @@ class StreamConfig:
 class RunConfig:
     """One question to one world: train, record, probe, report."""
 
-    world: str = "tmaze"
+    world: tyro.conf.Suppress[str] = "tmaze"
     """Name of the world (`worldprobe worlds` lists them)."""
     seed: int = 0
     """Seed of everything; network i trains with seed + i."""
@@ -85,7 +87,13 @@ def preset(world: str) -> RunConfig:
     return replace(PRESETS.get(world, RunConfig()), world=world)
 
 
-PRESETS: dict[str, RunConfig] = {}
+PRESETS: dict[str, RunConfig] = {
+    "tmaze": RunConfig(training=PqnConfig(total_steps=300_000, epsilon_end=0.2)),
+    "minigrid-memory": RunConfig(
+        training=PqnConfig(total_steps=400_000, n_envs=32, n_steps=64, n_evaluations=10, n_evaluation_episodes=64),
+        streams=StreamConfig(n_common=200, n_own=400, n_envs=32, n_evaluation=200),
+    ),
+}
 """Configurations of worlds that the defaults do not suit."""
 
 
@@ -102,7 +110,8 @@ def check_directory(directory: Path, config: RunConfig) -> None:
         differing = sorted(_differences(read_config_values(directory), config.to_json()))
         if differing:
             raise ConfigError(
-                f"{directory} belongs to another configuration (it differs in {', '.join(differing)}): name another --directory, or remove it"
+                f"{directory} belongs to another configuration (it differs in {', '.join(differing)}): "
+                "name another --directory, or remove this one"
             )
         return
     if directory.exists() and any(directory.iterdir()):

@@ -20,9 +20,11 @@ FORMS = ("linear", "random", "mlp")
 class FloorConfig:
     """How strong the floors are made."""
 
+    forms: tuple[str, ...] = FORMS
+    """Which forms are made; the ladder asks for all three."""
     max_width: int = 1500
     """Widest history, in columns, that F1 may choose; windows double up to the episode cap or to this."""
-    mlp_epochs: int = 40
+    mlp_epochs: int = 15
     """Most epochs of the trained form."""
     mlp_patience: int = 4
     """Epochs without improvement on inner validation episodes after which it stops."""
@@ -49,7 +51,7 @@ def floor_sources(stream: Stream, own_initialisation: Hidden | None, width: int,
     """
     past = History(stream, choose_window(stream, config.max_width))
     bases = {"F0": History(stream), "F1": past if own_initialisation is None else Joined(past, own_initialisation)}
-    return {f"{name} {form}": _form(form, source, width, config) for name, source in bases.items() for form in FORMS}
+    return {f"{name} {form}": _form(form, source, width, config) for name, source in bases.items() for form in config.forms}
 
 
 def _form(form: str, source: Source, width: int, config: FloorConfig) -> Source:

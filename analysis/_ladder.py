@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,9 +9,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from worldprobe.analysis._floors import FORMS
 from worldprobe.worlds import Headline
 
 Verdict = Literal["pass", "fail", "not tested"]
+
+MIN_TWINS = 19
+"""Exchangeable twins that make being below all of them a rank test at 5 %."""
 
 MIN_NETWORKS = 5
 """Networks, and networks on yoked rewards, below which nothing is said about the algorithm."""
@@ -48,7 +51,7 @@ def climb(table: pd.DataFrame, headline: Headline) -> list[Rung]:
     reward = _after(training, _reward(here))
     probe = _after(training, _representation(here))
     update = _after(training, _update(here, headline))
-    return [one, memory, training, reward, probe, update, *_untested(update)]
+    return [one, memory, training, reward, probe, update, *_untested()]
 
 
 def _after(before: Rung, rung: Rung) -> Rung:
@@ -68,19 +71,19 @@ def _all(number: str, claim: str, passed: bool, evidence: str) -> Rung:
 def _beyond(here: pd.DataFrame, floor: str, number: str, claim: str) -> Rung:
     """L_F - L_{F+h} > 0 against every form of a floor, on both streams."""
     rows = here[(here.quantity == "emergence") & here.floor.str.startswith(f"{floor} ") & (here.agent == "trained")]
-    if rows.stream.nunique() < 2:
-        return Rung(number, claim, "not tested", "needs the agent's own stream and the common one")
+    if rows.stream.nunique() < 2 or not {f"{floor} {form}" for form in FORMS} <= set(rows.floor):
+        return Rung(number, claim, "not tested", f"needs {', '.join(FORMS)} forms of {floor} on the agent's own stream and the common one")
     worst = rows.loc[rows.gain_lower.idxmin()]
     evidence = f"smallest gain over {len(rows)} floors: {worst.gain:+.3f} R² (95 % from {worst.gain_lower:+.3f}), {worst.floor}, {worst.stream} stream"
-    return _all(number, claim, bool((rows.gain_lower > 0).all()), evidence)
+    return _all(number, claim, bool((rows.gain_lower > 0).all()), f"smallest gain over {len(rows)} floors: {least}")
 
 
 def _training(here: pd.DataFrame) -> Rung:
     """Loss below the own initialisation, every fresh one and every weight-noise twin, on both streams."""
     claim, rows = "due to training", here[here.quantity == "training"]
     own, others = rows[rows.floor == "own init"], rows[rows.floor != "own init"]
-    if own.empty or not {"fresh", "noise"} <= set(others.floor.str.split(" ").str[0]):
-        return Rung("2a", claim, "not tested", "needs the untrained twin, fresh initialisations and weight-noise twins")
+    if own.empty or others.floor.nunique() < MIN_TWINS or own.stream.nunique() < 2:
+        return Rung("2a", claim, "not tested", f"needs the untrained twin and at least {MIN_TWINS} others, on both streams")
     worst = others.loc[others.gain.idxmin()]
     evidence = (
         f"below its initialisation by {own.gain.min():+.3f} R² (95 % from {own.gain_lower.min():+.3f}); "
@@ -98,7 +101,8 @@ def _reward(here: pd.DataFrame) -> Rung:
             "2b", claim, "not tested", f"needs {MIN_NETWORKS} networks and {MIN_NETWORKS} on yoked rewards; has {len(own)} and {len(yoked)}"
         )
     p = float(stats.ttest_ind(own, yoked, equal_var=False, alternative="greater").pvalue)
-    evidence = f"R² {own.mean():.3f} ({own.min():.3f} to {own.max():.3f}) against yoked {yoked.mean():.3f} ({yoked.min():.3f} to {yoked.max():.3f}), p = {p:.3g}"
+    spread = [f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})" for values in (own, yoked)]
+    evidence = f"R² {spread[0]} against yoked {spread[1]}, p = {p:.3g}"
     return _all("2b", claim, bool(own.min() > yoked.max() and p < 0.05), evidence)
 
 
@@ -146,7 +150,7 @@ def _above_counterfeits(rows: pd.DataFrame, counterfeits: pd.DataFrame, step: in
     return step, float(floors.estimate.min()), float(np.nanpercentile(there.estimate, 95)) if len(there) else np.nan
 
 
-def _untested(update: Rung) -> list[Rung]:
+def _untested() -> list[Rung]:
     """The rungs that need coherence tests and interventions, which this version does not make."""
     why = "needs interventions on a running agent, which this version does not make"
     rungs: list[tuple[str, str, str]] = [
@@ -155,6 +159,3 @@ def _untested(update: Rung) -> list[Rung]:
         ("8", "necessary", why),
     ]
     return [Rung(number, claim, "not tested", reason) for number, claim, reason in rungs]
-
-
-Rule = Callable[[pd.DataFrame], Rung]

@@ -73,19 +73,22 @@ def answer(findings: Findings) -> str:
     held = [rung.number for rung in findings.ladder if rung.verdict == "pass"]
     climbed = f"Rungs {', '.join(held)} of the ladder hold." if held else "No rung of the ladder holds."
     if update is not None and update.estimable:
-        told = f"under {headline.horizon} actions it would not have chosen, its own update keeps {_percent(update)} of what an exact Bayes filter knows of the {headline.factor} beyond the present input"
+        told = (
+            f"under {headline.horizon} actions it would not have chosen, its own update keeps {_percent(update)} "
+            f"of what an exact Bayes filter knows of the {headline.factor} beyond the present input"
+        )
     elif update is not None:
         told = f"its own update was stepped beside the exact filter, but {update.reason}"
     elif state is not None and state.estimable:
         told = f"its hidden state holds {_percent(state)} of what can be known of the {headline.factor} beyond the present input"
     elif state is not None:
         told = (
-            f"its hidden state adds {state.gain:+.2f} R² [{state.gain_lower:+.2f}, {state.gain_upper:+.2f}] about the {headline.factor} to the present input "
-            "(this world has no exact belief, so no ceiling and no share)"
+            f"its hidden state adds {state.gain:+.2f} R² [{state.gain_lower:+.2f}, {state.gain_upper:+.2f}] about the {headline.factor} "
+            "to the present input (this world has no exact belief, so there is no ceiling and no share)"
         )
     else:
         told = "nothing was measured"
-    return f"In {who}, {told}. {climbed}".replace("In this", "Inside this")
+    return f"Inside {who}: {told}. {climbed}"
 
 
 def _cell(table: pd.DataFrame, quantity: str, factor: str, horizon: int, stream: str) -> Any:
@@ -136,9 +139,9 @@ def draw_figures(findings: Findings) -> dict[str, tuple[Figure, str]]:
 
 
 OWN_UPDATE_CAPTION = (
-    "World and core are forked at recorded steps and driven by random actions. Above: R² of the state decoded from the core's own new state, by a decoder fitted on "
-    "recorded steps only (band: 95 % over episodes), between what needs no model and the exact filter on the same inputs. "
-    "Below: the same as a share of that room, and where the forks follow laws that are not the world's."
+    "World and core are forked at recorded steps and driven by random actions. Above: R² of the state decoded from the core's own "
+    "new state, by a decoder fitted on recorded steps only (band: 95 % over episodes), between what needs no model and the exact "
+    "filter on the same inputs. Below: the same as a share of that room, and where the forks follow laws that are not the world's."
 )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pandas as pd
 import torch
 from joblib import Parallel, delayed
+from threadpoolctl import threadpool_limits
 
 from worldprobe.activations import Behaviour, CommonBehaviour, EpsilonGreedy, record
 from worldprobe.agents import TrainingProgress, load_checkpoint, train_pqn
@@ -28,6 +30,16 @@ Progress = Callable[[str, float, str], None]
 
 SITES = ("core.h", "q")
 """What a run's recordings hold of the network."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: results are a function of the number, and several processes share the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(before)
 
 
 def run(config: RunConfig, directory: Path, progress: Progress) -> Path:
@@ -53,6 +65,7 @@ def run(config: RunConfig, directory: Path, progress: Progress) -> Path:
     return report_stage(directory, progress)
 
 
+@one_thread()
 def train_stage(config: RunConfig, directory: Path, progress: Progress) -> None:
     """Train every network of a run, each into its own folder of checkpoints; finished ones are left alone."""
     check_directory(directory, config)
@@ -77,6 +90,7 @@ def _train(directory: Path, config: RunConfig, name: str, progress: Progress | N
     train_pqn(make_world(config.world), config.network, training, folder, config.seed + int(index), progress=tell)
 
 
+@one_thread()
 def record_stage(directory: Path, progress: Progress) -> None:
     """Record the first network on its own policy and on the world's common streams."""
     config = read_config(directory)
@@ -101,6 +115,7 @@ def record_stage(directory: Path, progress: Progress) -> None:
     progress("record", 1.0, "done")
 
 
+@one_thread()
 def probe_stage(directory: Path, progress: Progress) -> None:
     """Measure every cell of a run that is missing, then write results.csv, ladder.json, summary.json and examples.npz."""
     config = read_config(directory)
@@ -146,19 +161,19 @@ Task = tuple[Callable[..., None], Path, RunConfig, str]
 
 
 def _in_parallel(config: RunConfig, stage: str, tasks: dict[str, Task], progress: Progress, n_done: int = 0) -> None:
-    """Do named tasks in processes of one torch thread each, telling how many are done."""
+    """Do named tasks in processes of one thread each, telling how many are done."""
     total = n_done + len(tasks)
     progress(stage, n_done / total if total else 1.0, f"{len(tasks)} to do")
     workers = Parallel(
         n_jobs=min(config.n_processes, max(1, len(tasks))), return_as="generator_unordered", pre_dispatch="all", batch_size=1
     )
-    finished: Iterable[Any] = workers(delayed(_single_threaded)(name, *task) for name, task in tasks.items())
+    finished: Iterable[Any] = workers(delayed(_named)(name, *task) for name, task in tasks.items())
     for count, name in enumerate(finished, n_done + 1):
         progress(stage, count / total, f"{name} is done")
 
 
-def _single_threaded(name: str, function: Callable[..., None], *arguments: Any) -> str:
-    """Run a task on one torch thread and return its name."""
-    torch.set_num_threads(1)
-    function(*arguments)
+def _named(name: str, function: Callable[..., None], *arguments: Any) -> str:
+    """Run a task on one thread and return its name."""
+    with one_thread():
+        function(*arguments)
     return name

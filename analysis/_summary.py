@@ -99,4 +99,5 @@ def _missing(world: World, common: Examination) -> list[str]:
 def _commands(config: RunConfig) -> str:
     """The commands that make the run again."""
     full = " --full" if config.codelength else ""
-    return f"worldprobe run {config.world} --seed {config.seed}{full}\nworldprobe report RUN_DIRECTORY    # figures and page again, from saved results"
+    run = f"worldprobe run {config.world} --seed {config.seed}{full}"
+    return f"{run}\nworldprobe report RUN_DIRECTORY    # figures and page again, from saved results"

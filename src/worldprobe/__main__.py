@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
-
-for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_variable, "1")  # before numpy and torch load: results are a function of the thread count
 
 import rich
 import tyro
@@ -29,7 +25,8 @@ EXPECTED_ERRORS = (ValueError, LookupError, OSError, Unavailable, ImportError)
 class Plan:
     """Settings of `run` and `train`."""
 
-    config: tyro.conf.OmitArgPrefixes[RunConfig]
+    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    """What to ask of which world, and how."""
     full: bool = False
     """Decide every rung of this version: five networks, five on yoked rewards, online codelengths."""
     directory: Path | None = None
@@ -133,7 +130,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 
 def _plan(command: str, arguments: Sequence[str]) -> tuple[RunConfig, Path]:
     """Parse WORLD and the settings, whose defaults are the world's preset."""
-    if not arguments or arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         raise ValueError(f"name a world: worldprobe {command} WORLD, with WORLD one of {', '.join(WORLDS)}")
     is_help = arguments[0] in ("-h", "--help")
     world, rest = ("tmaze", arguments) if is_help else (arguments[0], arguments[1:])

@@ -15,6 +15,7 @@ from worldprobe.worlds import Factor, Headline
 HEADLINE = Headline("position", 5)
 FACTOR = Factor("position", "categorical", 5, "value")
 FORMS = ("linear", "random", "mlp")
+TWINS = ("own init", *(f"fresh {index:02d}" for index in range(19)), "noise 00")
 
 
 def rows(quantity: str, floor: str, stream: str, gain: float, horizon: int = 0, law: str = "true", agent: str = "trained") -> pd.DataFrame:
@@ -28,8 +29,10 @@ def evidence(**changes: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
     """A table in which rungs 1, 1b, 2a and 4 hold, with the rows of some quantities changed."""
     parts = {
         "emergence": [rows("emergence", f"{f} {form}", s, 0.6) for f in ("F0", "F1") for form in FORMS for s in ("own", "common")],
-        "training": [rows("training", name, s, 0.4) for s in ("own", "common") for name in ("own init", "fresh 00", "fresh 01", "noise 00")],
-        "update": [rows("own-update", f, "common", 0.7, k) for f in ("F0 linear", "F0 random", "F0 mlp", "F0 best", "own init") for k in (1, 5)],
+        "training": [rows("training", name, s, 0.4) for s in ("own", "common") for name in TWINS],
+        "update": [
+            rows("own-update", f, "common", 0.7, k) for f in ("F0 linear", "F0 random", "F0 mlp", "F0 best", "own init") for k in (1, 5)
+        ],
         "counterfeit": [rows("own-update", "F0 best", "common", -0.3, k, f"counterfeit {i:02d}") for k in (1, 5) for i in range(20)],
     }
     tables = {name: pd.concat(part, ignore_index=True) for name, part in parts.items()}

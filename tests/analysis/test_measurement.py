@@ -56,4 +56,6 @@ def test_a_constant_factor_is_not_estimable() -> None:
 def test_table_has_one_flat_row_per_measurement() -> None:
     table = as_table([measure(sums(2.0, 1.0, 0.5), CELL, FACTOR, horizon=k) for k in range(3)])
     assert len(table) == 3
-    assert {"quantity", "floor", "factor", "horizon", "estimate", "lower", "upper", "gain", "r2_ceiling", "estimable", "reason"} <= set(table)
+    assert {"quantity", "floor", "factor", "horizon", "estimate", "lower", "upper", "gain", "r2_ceiling", "estimable", "reason"} <= set(
+        table
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import importlib
+import inspect
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def test_everything_exported_is_documented(room: str) -> None:
     face = importlib.import_module(f"worldprobe.{room}")
     for name in face.__all__:
         thing = getattr(face, name)
-        if callable(thing):
+        if inspect.isclass(thing) or inspect.isfunction(thing):
             assert thing.__doc__, f"worldprobe.{room}.{name} has no docstring"
 
 
