@@ -23,7 +23,7 @@ def collect_examples(decoder: Decoder, n_episodes: int = 3) -> Arrays:
     arrays: Arrays = {}
     for index, episode in enumerate(_typical_episodes(stream.groups[stream.scored], n_episodes)):
         rows = np.flatnonzero(stream.groups[stream.scored] == episode)
-        kinds = {"true": stream.targets[stream.scored][rows], "decoded": decoder.predictions[rows]}
+        kinds: dict[str, NDArray[np.floating]] = {"true": stream.targets[stream.scored][rows], "decoded": decoder.predictions[rows]}
         if stream.expected is not None:
             kinds["believed"] = stream.expected[stream.scored][rows]
         for factor in stream.labels.factors:

@@ -10,6 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from worldprobe.analysis._examples import Arrays
 from worldprobe.worlds import Factor, Headline
@@ -60,7 +61,7 @@ def plot_own_update(table: pd.DataFrame, factor: str, stream: str, ax: Axes | No
         title=factor,
         ylim=(min(-0.05, np.nanmin(shown) - 0.05), 1.03),
     )
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
 
 
@@ -76,7 +77,7 @@ def plot_model_share(table: pd.DataFrame, factor: str, stream: str, ax: Axes | N
     error = np.abs(best[["lower", "upper"]].to_numpy().T - best.estimate.to_numpy())
     ax.errorbar(best.horizon, best.estimate, error, color=COLOURS["agent"], marker="o", capsize=2, label="under the world's law, 95 %")
     ax.set(xlabel="forked steps k under random actions", ylabel="E_model(k), share of floor to filter", ylim=(-1.05, 1.1))
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
 
 
@@ -106,7 +107,7 @@ def plot_emergence(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
             color=colour,
             capsize=2,
             label=f"{meaning[floor]}, {stream} stream",
-        )  # type: ignore[arg-type]  # fillstyle is a string of a fixed set
+        )
         _say_why(ax, rows[(rows.floor == floor) & (rows.stream == stream) & ~rows.estimable], factors, offset)
     relevance = rows.drop_duplicates("factor").set_index("factor").relevance
     ax.set_yticks(range(len(factors)), [f"{name}\n({NAMES[str(relevance[name])]})" for name in factors])

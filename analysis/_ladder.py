@@ -73,8 +73,8 @@ def _beyond(here: pd.DataFrame, floor: str, number: str, claim: str) -> Rung:
     rows = here[(here.quantity == "emergence") & here.floor.str.startswith(f"{floor} ") & (here.agent == "trained")]
     if rows.stream.nunique() < 2 or not {f"{floor} {form}" for form in FORMS} <= set(rows.floor):
         return Rung(number, claim, "not tested", f"needs {', '.join(FORMS)} forms of {floor} on the agent's own stream and the common one")
-    worst = rows.loc[rows.gain_lower.idxmin()]
-    evidence = f"smallest gain over {len(rows)} floors: {worst.gain:+.3f} R² (95 % from {worst.gain_lower:+.3f}), {worst.floor}, {worst.stream} stream"
+    worst = rows.iloc[int(rows.gain_lower.argmin())]
+    least = f"{worst.gain:+.3f} R² (95 % from {worst.gain_lower:+.3f}), {worst.floor}, {worst.stream} stream"
     return _all(number, claim, bool((rows.gain_lower > 0).all()), f"smallest gain over {len(rows)} floors: {least}")
 
 
@@ -84,7 +84,7 @@ def _training(here: pd.DataFrame) -> Rung:
     own, others = rows[rows.floor == "own init"], rows[rows.floor != "own init"]
     if own.empty or others.floor.nunique() < MIN_TWINS or own.stream.nunique() < 2:
         return Rung("2a", claim, "not tested", f"needs the untrained twin and at least {MIN_TWINS} others, on both streams")
-    worst = others.loc[others.gain.idxmin()]
+    worst = others.iloc[int(others.gain.argmin())]
     evidence = (
         f"below its initialisation by {own.gain.min():+.3f} R² (95 % from {own.gain_lower.min():+.3f}); "
         f"below the best of {others.floor.nunique()} twins by {worst.gain:+.3f} ({worst.floor}, {worst.stream} stream)"
@@ -134,7 +134,7 @@ def _update(here: pd.DataFrame, headline: Headline) -> Rung:
         return Rung("4", claim, "not tested", "this world has no exact filter to step beside the core")
     if not rows.estimable.all():
         return Rung("4", claim, "not tested", str(rows[~rows.estimable].iloc[0].reason))
-    worst = rows.loc[rows.lower.idxmin()]
+    worst = rows.iloc[int(rows.lower.argmin())]
     counterfeits = here[(here.quantity == "own-update") & (here.law != "true")]
     above = [_above_counterfeits(rows, counterfeits, step) for step in sorted({1, headline.horizon})]
     evidence = f"smallest E_model {worst.estimate:.2f} (95 % from {worst.lower:.2f}), {worst.floor}, k = {worst.horizon}; " + "; ".join(

@@ -88,8 +88,8 @@ class Measurement:
 
     def row(self) -> dict[str, object]:
         """Return the measurement as one flat row."""
-        nested = asdict(self)
-        return nested.pop("cell") | nested.pop("share") | nested
+        own = {name: value for name, value in vars(self).items() if name not in ("cell", "share")}
+        return asdict(self.cell) | asdict(self.share) | own
 
 
 def measure(sums: LossSums, cell: Cell, factor: Factor, horizon: int, *, level: float = 0.95) -> Measurement:

@@ -36,7 +36,7 @@ class Future:
     @property
     def horizon(self) -> int:
         """Number of forked steps."""
-        return self.targets.shape[1]
+        return int(self.targets.shape[1])
 
     def ceiling(self) -> Losses:
         """Squared error of the exact filter after each forked step."""

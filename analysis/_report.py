@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 from markupsafe import Markup
@@ -112,7 +111,7 @@ def draw_figures(findings: Findings) -> dict[str, tuple[Figure, str]]:
     """Return every figure the findings support, by name, with its caption."""
     table, headline = findings.table, findings.headline
     figures: dict[str, tuple[Figure, str]] = {}
-    with mpl.rc_context(STYLE):
+    with plt.style.context(STYLE):
         if (table.quantity == "own-update").any():
             figures["own_update"] = (_own_update_figure(findings), OWN_UPDATE_CAPTION)
         figure, ax = plt.subplots(figsize=(7.4, 1.4 + 0.75 * table.factor.nunique()), layout="constrained")

@@ -95,7 +95,8 @@ class Stream:
     def episode_sums(self, values: NDArray[np.float64], rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """Sum `values`, one per scored row (or per row of `rows`), over each of `episodes`."""
         groups = self.groups[self.scored if rows is None else rows]
-        return np.bincount(np.searchsorted(self.episodes, groups), weights=values, minlength=len(self.episodes))
+        sums = np.bincount(np.searchsorted(self.episodes, groups), weights=values, minlength=len(self.episodes))
+        return sums.astype(np.float64)
 
     def total(self) -> dict[str, float]:
         """Total variation of each factor over the scored rows: sum of squared deviations from the mean label."""

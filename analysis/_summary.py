@@ -50,9 +50,8 @@ def _facts(directory: Path, config: RunConfig, world: World) -> list[str]:
         optimum = solve_pomdp(world, network.channels)
         known = "J*" if optimum.exact else f"J* in [{optimum.lower:.3f}, {optimum.upper:.3f}]"
         best = optimum.lower if optimum.exact else optimum.upper
-        facts[-1] += (
-            f", discounted {result.mean_discounted_return:.3f}: {100 * result.mean_discounted_return / best:.1f} % of {known} = {best:.3f} ({optimum.method})"
-        )
+        share = 100 * result.mean_discounted_return / best
+        facts.append(f"discounted {result.mean_discounted_return:.3f}, {share:.1f} % of {known} = {best:.3f} ({optimum.method})")
     return facts
 
 
@@ -90,9 +89,8 @@ def _missing(world: World, common: Examination) -> list[str]:
     width = common.stream.received.shape[1]
     longest = int(common.stream.t.max())
     if (longest + 1) * width > common.config.floors.max_width:
-        lines.append(
-            f"Floor windows longer than {common.config.floors.max_width // width - 1} steps: they were not tried (the longest episode has {longest + 1})."
-        )
+        affordable = common.config.floors.max_width // width - 1
+        lines.append(f"Floor windows longer than {affordable} steps were not tried (the longest episode has {longest + 1}).")
     return lines
 
 

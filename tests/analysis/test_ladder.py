@@ -36,7 +36,7 @@ def evidence(**changes: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
         "counterfeit": [rows("own-update", "F0 best", "common", -0.3, k, f"counterfeit {i:02d}") for k in (1, 5) for i in range(20)],
     }
     tables = {name: pd.concat(part, ignore_index=True) for name, part in parts.items()}
-    return pd.concat([changes.get(name, lambda table: table)(table) for name, table in tables.items()], ignore_index=True)
+    return pd.concat([changes[name](table) if name in changes else table for name, table in tables.items()], ignore_index=True)
 
 
 def verdicts(table: pd.DataFrame) -> dict[str, str]:
