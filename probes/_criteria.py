@@ -41,6 +41,10 @@ class SquaredError:
         """One output per target."""
         return self.Y.shape[1]
 
+    def start(self, rows: Tensor, member: int) -> Tensor:
+        """Return the mean of each target, which is zero in its unit."""
+        return torch.zeros(self.width)
+
     def losses(self, outputs: Tensor, rows: Tensor, members: slice) -> Tensor:
         """Return the mean loss of each member."""
         mean = torch.tensor(np.stack([units.mean for units in self.decoders[members]]), dtype=torch.float32)[:, None]
@@ -96,6 +100,13 @@ class LogLoss:
         """One output per class of each head."""
         return sum(self.decoders[0].n_classes)
 
+    def start(self, rows: Tensor, member: int) -> Tensor:
+        """Return the logarithms of the class frequencies (each class counted once more)."""
+        codes, known = self.codes[rows], self.mask[rows]
+        heads = enumerate(self.decoders[member].n_classes)
+        counts = [torch.bincount(codes[known[:, head], head], minlength=n_classes) + 1 for head, n_classes in heads]
+        return torch.cat([torch.log(count / count.sum()) for count in counts])
+
     def losses(self, outputs: Tensor, rows: Tensor, members: slice) -> Tensor:
         """Return the mean loss of each member."""
         codes, known = self.codes[rows], self.mask[rows]
@@ -119,7 +130,7 @@ class Heads:
         """Return the most probable labels, shaped as Y was."""
         return self.classes.most_probable(self._by_head(outputs))
 
-    def probabilities(self, outputs: Floats) -> Floats | list[Floats]:
+    def probabilities(self, outputs: Floats) -> Any:
         """Return probabilities (n, n_classes), none below the floor; a list of one array per head if Y had columns."""
         return self.classes.answer([clip_probabilities(softmax(head, axis=1))[0] for head in self._by_head(outputs)])
 

@@ -39,14 +39,14 @@ class FoldFitter(Protocol):
 class CrossFit:
     """Out-of-fold predictions and the probes that made them."""
 
-    predictions: Floats | list[Floats]
-    """Shaped as the estimator's `predict`, or `predict_proba` of a classifier: one row per sample."""
+    predictions: Any
+    """Shaped as the estimator's `predict`, or `predict_proba` of a classifier (a list of one array per head if Y has columns)."""
     folds: Integers
     """Fold of each sample (n_samples,), numbered from 0."""
     estimators: Sequence[Any]
     """The fitted estimators; number f has not seen fold f."""
-    classes: NDArray[Any] | list[NDArray[Any]] | None = None
-    """Labels of the columns of a classifier's predictions."""
+    classes: Any = None
+    """Labels of the columns of a classifier's predictions (a list of one array per head if Y has columns); None for a regressor."""
 
 
 def cross_fit(

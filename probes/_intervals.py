@@ -205,7 +205,7 @@ def false_discovery_rate(p_values: ArrayLike) -> Floats:
     if p.ndim != 1 or not np.all((p >= 0) & (p <= 1)):
         raise ValueError("p_values must be one-dimensional and lie in [0, 1]; drop cells that were not tested")
     order = np.argsort(p)[::-1]
-    scaled = p[order] * len(p) / np.arange(len(p), 0, -1)
+    scaled = p[order] * (len(p) / np.arange(len(p), 0, -1))
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(np.minimum.accumulate(scaled), 1.0)
     return adjusted

@@ -20,7 +20,7 @@ class Classes:
     heads: list[NDArray[Any]]
     flat: bool
 
-    def answer(self, by_head: list[Floats]) -> Floats | list[Floats]:
+    def answer(self, by_head: list[Floats]) -> Any:
         """Return one array per head, or the array alone where Y had no head axis."""
         return by_head[0] if self.flat else by_head
 
@@ -56,7 +56,7 @@ class Labels:
         classes = [np.unique(column[known]) for column, known in zip(columns.T, labelled.T, strict=True)]
         for head, present in enumerate(classes):
             if len(present) < 2:
-                raise ValueError(f"a probe needs labels of at least two classes, but head {head} is left with one class, {present[0]!r}")
+                raise ValueError(f"a probe needs labels of at least two classes, but head {head} is left with one class, {present[0]}")
         codes = np.stack([np.searchsorted(present, column) for present, column in zip(classes, columns.T, strict=True)], axis=1)
         return cls(np.where(labelled, codes, 0).astype(np.int64), labelled, Classes(classes, given.ndim == 1))
 

@@ -127,7 +127,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
                 shares.append(_Share.of(heads, problem, {fold}, losses))
         return [unfitted_copy(self)._learn(shares, labels) for shares in probes]
 
-    def predict_proba(self, X: ArrayLike) -> Floats | list[Floats]:
+    def predict_proba(self, X: ArrayLike) -> Any:
         """Return class probabilities (n_samples, n_classes), none below 1e-6; a list of one array per head if Y had columns."""
         by_head = [clip_probabilities(p)[0] for p in self._probabilities(X)]
         return self._classes.answer(by_head)

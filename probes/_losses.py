@@ -146,7 +146,7 @@ def group_log_losses(
     codes = np.minimum(np.searchsorted(known, given), len(known) - 1)
     strange = labelled & (known[codes] != given)
     if strange.any():
-        raise ValueError(f"labels must be among the {len(known)} classes; row {np.flatnonzero(strange)[0]} holds {given[strange][0]!r}")
+        raise ValueError(f"labels must be among the {len(known)} classes; row {np.flatnonzero(strange)[0]} holds {given[strange][0]}")
     return group_sums(np.where(labelled, -np.log2(p[np.arange(len(p)), codes]), 0.0), groups)
 
 

@@ -75,7 +75,7 @@ class MLPProbe(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self,
         hidden: Sequence[int] = (128,),
         loss: Literal["squared", "log"] = "squared",
-        learning_rate: float = 1e-2,
+        learning_rate: float = 5e-3,
         weight_decay: float = 1e-4,
         batch_size: int = 256,
         max_epochs: int = 60,
@@ -133,11 +133,10 @@ class MLPProbe(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         return predictions
 
     @available_if(lambda self: self.loss == "log")  # type: ignore[untyped-decorator]  # scikit-learn ships no types
-    def predict_proba(self, X: ArrayLike) -> Floats | list[Floats]:
+    def predict_proba(self, X: ArrayLike) -> Any:
         """Return class probabilities (n_samples, n_classes), none below 1e-6; a list of one array per head if Y had columns."""
         outputs = self._forward(X, NetworkStack.outputs)
-        by_head: Floats | list[Floats] = self._decoder.probabilities(outputs)
-        return by_head
+        return self._decoder.probabilities(outputs)
 
     def transform(self, X: ArrayLike) -> NDArray[np.float32]:
         """Return the last hidden layer (n_samples, hidden[-1]): learned features, to be probed linearly."""

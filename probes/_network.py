@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,9 @@ class Criterion(Protocol):
     @property
     def width(self) -> int:
         """Outputs of each network."""
+
+    def start(self, rows: Tensor, member: int) -> Tensor:
+        """Return the best constant outputs (width,) on a member's training rows."""
 
     def losses(self, outputs: Tensor, rows: Tensor, members: slice) -> Tensor:
         """Return the mean loss of each of these members (e,) for its outputs (e, n, width) on its rows (e, n)."""
@@ -51,18 +55,25 @@ class NetworkStack:
     biases: list[Tensor]
 
     @classmethod
-    def initial(cls, X: Tensor, train_rows: Sequence[Tensor], widths: Sequence[int], generators: Sequence[torch.Generator]) -> NetworkStack:
-        """Standardise on each member's training rows, and draw He-normal weights from its own generator."""
+    def initial(
+        cls, X: Tensor, criterion: Criterion, train_rows: Sequence[Tensor], hidden: Sequence[int], generators: Sequence[torch.Generator]
+    ) -> NetworkStack:
+        """Standardise on each member's training rows; draw He-normal hidden weights from its own generator.
+
+        Outputs start as the best constants, so that what cannot be learned is answered by them.
+        """
         parts = [X[rows].double() for rows in train_rows]
         mean = torch.stack([part.mean(0) for part in parts])
         scale = torch.stack([part.std(0, correction=0) for part in parts])
         varies = torch.stack([part.amax(0) > part.amin(0) for part in parts]) & (scale > 0)
         inverse_scale = torch.where(varies, 1.0 / scale.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
         weights, biases = [], []
-        for n_in, n_out in zip((X.shape[1], *widths[:-1]), widths, strict=True):
+        for n_in, n_out in pairwise((X.shape[1], *hidden)):
             drawn = [torch.randn(n_in, n_out, generator=generator) * (2.0 / n_in) ** 0.5 for generator in generators]
             weights.append(torch.stack(drawn))
             biases.append(torch.zeros(len(drawn), 1, n_out))
+        weights.append(torch.zeros(len(parts), hidden[-1], criterion.width))
+        biases.append(torch.stack([criterion.start(rows, member) for member, rows in enumerate(train_rows)])[:, None])
         return cls(mean.float()[:, None], inverse_scale.float()[:, None], weights, biases)
 
     def member(self, number: int) -> NetworkStack:
@@ -106,15 +117,16 @@ def train_networks(
     schedule: Schedule,
     seeds: Sequence[int],
 ) -> tuple[NetworkStack, Integers]:
-    """Train one network per member; return them as they were at their least validation loss, and after how many epochs that was.
+    """Train one network per member; return them as they were at their least validation loss, and after how many epochs (0: never better).
 
     `X` is float32 (n, n_features); member e learns from `train_rows[e]` and stops by `validation_rows[e]`; all that is random in it
     follows from `seeds[e]`.
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    networks = NetworkStack.initial(X, train_rows, (*hidden, criterion.width), generators)
+    networks = NetworkStack.initial(X, criterion, train_rows, hidden, generators)
     best = NetworkStack(networks.mean, networks.inverse_scale, *[[t.clone() for t in ts] for ts in (networks.weights, networks.biases)])
-    lowest, best_epoch = np.full(len(seeds), np.inf), np.zeros(len(seeds), np.int64)
+    lowest = np.array([_validation_loss(networks.member(e), X, criterion, rows, e) for e, rows in enumerate(validation_rows)])
+    best_epoch = np.zeros(len(seeds), np.int64)
     for parameter in networks.parameters():
         parameter.requires_grad_(True)
     optimiser = torch.optim.AdamW(networks.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from worldprobe.probes import LogisticProbe, MLPProbe, RidgeProbe, bits_per_label, r2
+from worldprobe.probes._criteria import LogLoss, SquaredError
+
+Plant = Callable[..., SimpleNamespace]
+Xor = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]
+
+
+@pytest.fixture(scope="module")
+def xor() -> Xor:
+    """A goal bit that is the product of two signs, mixed into eight units: no linear map finds it."""
+    rng = np.random.default_rng(0)
+    signs = rng.choice([-1.0, 1.0], size=(3000, 2))
+    X = signs @ rng.normal(size=(2, 8)) + 0.1 * rng.normal(size=(3000, 8))
+    return X, (signs.prod(axis=1) > 0).astype(np.int64), np.repeat(np.arange(100), 30)
+
+
+def test_xor_code_is_found_by_the_mlp_only(xor: Xor) -> None:
+    X, bit, groups = xor
+    train = groups < 70
+    one_hot = np.eye(2)[bit]
+    assert np.all(r2(one_hot[~train], RidgeProbe().fit(X[train], one_hot[train], groups[train]).predict(X[~train])) < 0.02)
+    assert np.all(r2(one_hot[~train], MLPProbe().fit(X[train], one_hot[train], groups[train]).predict(X[~train])) > 0.95)
+    linear = LogisticProbe().fit(X[train], bit[train], groups[train]).predict_proba(X[~train])
+    mlp = MLPProbe(loss="log").fit(X[train], bit[train], groups[train]).predict_proba(X[~train])
+    assert bits_per_label(bit[~train], linear) > 0.98
+    assert bits_per_label(bit[~train], mlp) < 0.05
+
+
+def test_equal_seeds_give_equal_bits_and_others_do_not(xor: Xor) -> None:
+    X, bit, groups = xor
+    first, second, other = (MLPProbe(max_epochs=3, random_state=seed).fit(X, bit, groups).predict(X) for seed in (1, 1, 2))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+def test_global_random_state_is_neither_read_nor_moved(xor: Xor) -> None:
+    X, bit, groups = xor
+    torch.manual_seed(0)
+    first = MLPProbe(max_epochs=2).fit(X, bit, groups).predict(X)
+    state = torch.get_rng_state()
+    second = MLPProbe(max_epochs=2).fit(X, bit, groups).predict(X)
+    assert torch.equal(state, torch.get_rng_state())
+    assert np.array_equal(first, second)
+
+
+def test_noise_is_not_learned(plant: Plant) -> None:
+    data = plant(n_groups=150, length=20)
+    noise = np.random.default_rng(1).normal(size=(3000, 2))
+    train = data.groups < 100
+    probe = MLPProbe().fit(data.X[train], noise[train], groups=data.groups[train])
+    assert np.all(r2(noise[~train], probe.predict(data.X[~train])) > -0.02)
+
+
+def test_training_stops_by_whole_groups() -> None:
+    """Within a group all rows are equal, so a network that stops by rows of groups it trains on learns each group by heart."""
+    rng = np.random.default_rng(0)
+    X, y, groups = rng.normal(size=(40, 20)).repeat(10, axis=0), rng.normal(size=40).repeat(10), np.arange(40).repeat(10)
+    by_group, by_row = MLPProbe().fit(X, y, groups=groups), MLPProbe().fit(X, y)
+    assert by_row.score(X, y) > 0.95
+    assert by_group.score(X, y) < 0.7
+
+
+def test_predictions_are_linear_in_the_learned_features(plant: Plant) -> None:
+    data = plant()
+    probe = MLPProbe(hidden=(32, 8), max_epochs=5).fit(data.X, data.Y, groups=data.groups)
+    features = probe.transform(data.X)
+    assert features.shape == (len(data.X), 8)
+    assert features.min() == 0
+    design = np.column_stack([features, np.ones(len(features))])
+    fitted = design @ np.linalg.lstsq(design, probe.predict(data.X))[0]
+    np.testing.assert_allclose(fitted, probe.predict(data.X), atol=1e-4)
+
+
+def test_masked_labels_are_not_looked_at(plant: Plant) -> None:
+    data = plant(n_groups=10, length=10)
+    mask = np.random.default_rng(0).random(data.Y.shape) < 0.6
+    one, other = (
+        MLPProbe(max_epochs=3).fit(data.X, np.where(mask, data.Y, junk), data.groups, mask).predict(data.X) for junk in (0.0, 1e3)
+    )
+    assert np.array_equal(one, other)
+
+
+def test_folds_trained_side_by_side_have_not_seen_their_fold(plant: Plant) -> None:
+    data = plant(n_groups=12, length=10)
+    folds = data.groups % 3
+    probes = MLPProbe(max_epochs=4).fit_folds(data.X, data.Y, folds, data.groups)
+    changed = np.where(folds[:, None] == 1, -data.Y, data.Y)
+    again = MLPProbe(max_epochs=4).fit_folds(data.X, changed, folds, data.groups)
+    assert np.array_equal(probes[1].predict(data.X), again[1].predict(data.X))
+    assert not np.array_equal(probes[0].predict(data.X), again[0].predict(data.X))
+
+
+def test_a_member_of_a_stack_is_the_network_trained_alone(plant: Plant) -> None:
+    data = plant(n_groups=12, length=10, noise=0.1)
+    folds = data.groups % 3
+    together = MLPProbe(max_epochs=3, batch_size=16).fit_folds(data.X, data.Y, folds, data.groups)[0]
+    rows = folds != 0
+    alone = MLPProbe(max_epochs=3, batch_size=16).fit(data.X[rows], data.Y[rows], data.groups[rows])
+    np.testing.assert_allclose(together.predict(data.X), alone.predict(data.X), atol=1e-3)
+
+
+def test_squared_error_is_the_mean_over_labels_in_units_of_the_training_rows() -> None:
+    rng = np.random.default_rng(0)
+    X, Y, mask = np.zeros((30, 1)), rng.normal(size=(30, 2)) * [1, 50] + 3, rng.random((30, 2)) < 0.7
+    train = np.arange(20)
+    criterion = SquaredError.of(X, Y, mask, [train])
+    rows, outputs = np.arange(15, 25), rng.normal(size=(10, 2))
+    units = [(Y[:20, j][mask[:20, j]].mean(), Y[:20, j][mask[:20, j]].std()) for j in range(2)]
+    errors = [(outputs[i, j] - (Y[r, j] - units[j][0]) / units[j][1]) ** 2 for i, r in enumerate(rows) for j in range(2) if mask[r, j]]
+    loss = criterion.losses(torch.tensor(outputs)[None], torch.tensor(rows)[None], slice(None))
+    assert float(loss) == pytest.approx(np.mean(errors), rel=1e-5)
+
+
+def test_log_loss_is_the_mean_over_labels_of_all_heads() -> None:
+    rng = np.random.default_rng(0)
+    Y, mask = np.column_stack([rng.integers(2, size=30), rng.integers(3, size=30)]), rng.random((30, 2)) < 0.7
+    criterion = LogLoss.of(np.zeros((30, 1)), Y, mask, [np.arange(30)])
+    outputs = rng.normal(size=(30, 5))
+    losses = []
+    for row in range(30):
+        for head, logits in enumerate((outputs[row, :2], outputs[row, 2:])):
+            if mask[row, head]:
+                losses.append(np.log(np.exp(logits).sum()) - logits[Y[row, head]])
+    loss = criterion.losses(torch.tensor(outputs)[None], torch.arange(30)[None], slice(None))
+    assert float(loss) == pytest.approx(np.mean(losses), rel=1e-6)
+
+
+def test_what_cannot_be_fitted_is_refused_by_name(plant: Plant) -> None:
+    data = plant(n_groups=6, length=5)
+    with pytest.raises(ValueError, match="at least 2 groups are needed; got 1"):
+        MLPProbe().fit(data.X, data.Y, groups=np.zeros(30))
+    with pytest.raises(ValueError, match="every target is constant"):
+        MLPProbe().fit(data.X, np.ones(30))
+    with pytest.raises(ValueError, match="left with one class"):
+        MLPProbe(loss="log").fit(data.X, np.ones(30, np.int64))
+    with pytest.raises(ValueError, match="loss must be one of squared, log; got 'brier'"):
+        MLPProbe(loss="brier").fit(data.X, data.Y)  # type: ignore[arg-type]  # the point of the test
