@@ -17,11 +17,15 @@ from worldprobe.worlds._driver import Driver, DriverStep, VectorDriver
 from worldprobe.worlds._filter import FiniteFilter
 from worldprobe.worlds._finite import FiniteWorld
 from worldprobe.worlds._four_rooms import FourRooms
+from worldprobe.worlds._gymnasium import GymnasiumWorld
+from worldprobe.worlds._gymnasium_driver import ForkStep, GymnasiumDriver, GymnasiumFork
 from worldprobe.worlds._irrelevant import IrrelevantWorld, with_irrelevant
 from worldprobe.worlds._mdp import HorizonSolution, MdpSolution, solve_mdp, solve_mdp_horizon, successor_representation
+from worldprobe.worlds._minigrid import minigrid_memory
 from worldprobe.worlds._particles import ParticleCollapseWarning, ParticleFilter, ParticleWorld
 from worldprobe.worlds._pendulum import Pendulum, PendulumPhysics
 from worldprobe.worlds._pomdp import PomdpSolution, finite_core, solve_pomdp
+from worldprobe.worlds._popgym import popgym_repeat
 from worldprobe.worlds._red_light import RedLight
 from worldprobe.worlds._registry import WORLDS, WorldEntry, make_world
 from worldprobe.worlds._relevance import factor_relevance
@@ -57,6 +61,8 @@ __all__ = [
     # smooth worlds
     "ParticleWorld", "ParticleFilter", "ParticleCollapseWarning", "SmoothWorld",
     "CartPole", "CartPolePhysics", "Pendulum", "PendulumPhysics",
+    # other people's environments
+    "GymnasiumWorld", "GymnasiumDriver", "GymnasiumFork", "ForkStep", "minigrid_memory", "popgym_repeat",
     # the registry
     "WORLDS", "WorldEntry", "make_world",
 ]  # fmt: skip

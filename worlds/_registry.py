@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from worldprobe.worlds._cartpole import CartPole
 from worldprobe.worlds._four_rooms import FourRooms
 from worldprobe.worlds._irrelevant import with_irrelevant
+from worldprobe.worlds._minigrid import minigrid_memory
 from worldprobe.worlds._pendulum import Pendulum
+from worldprobe.worlds._popgym import popgym_repeat
 from worldprobe.worlds._red_light import RedLight
 from worldprobe.worlds._tmaze import TMaze
 from worldprobe.worlds._world import World
@@ -34,6 +36,8 @@ WORLDS: dict[str, WorldEntry] = {
     "four-rooms": WorldEntry(FourRooms, "a grid of four rooms, a hidden goal, and sight of the nearest walls only"),
     "cartpole": WorldEntry(CartPole, "a cart and a pole whose velocities are hidden; smooth and differentiable"),
     "pendulum": WorldEntry(Pendulum, "a pendulum to swing up whose velocity is hidden; smooth and differentiable"),
+    "minigrid-memory": WorldEntry(minigrid_memory, "MiniGrid: see an object, walk down a hallway, turn to its like (needs minigrid)"),
+    "popgym-repeat": WorldEntry(popgym_repeat, "POPGym: name the suit of the fourth last card (needs popgym)"),
 }
 
 
