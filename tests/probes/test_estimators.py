@@ -10,7 +10,7 @@ import pytest
 from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from worldprobe.probes import LogisticProbe, MLPProbe, RandomFeatures, RidgeProbe
 
@@ -19,15 +19,19 @@ ESTIMATORS = [
     LogisticProbe(),
     RandomFeatures(n_features=64),
     RandomFeatures(n_features=64, kind="cos"),
-    MLPProbe(hidden=(32,)),
-    MLPProbe(hidden=(32,), loss="log"),
+    MLPProbe(hidden=(32,), max_epochs=30),
+    MLPProbe(hidden=(32,), loss="log", max_epochs=30),
 ]
 PROBES = [RidgeProbe(), LogisticProbe(), MLPProbe(max_epochs=5), MLPProbe(loss="log", max_epochs=5)]
 
 
-@parametrize_with_checks(ESTIMATORS)
+# The array API is not claimed, and scikit-learn skips its check where that is not switched on.
+CHECKS = [pair for one in ESTIMATORS for pair in estimator_checks_generator(one) if pair[1].func.__name__ != "check_array_api_input"]
+
+
+@pytest.mark.parametrize(("estimator", "check"), CHECKS, ids=[f"{one}-{check.func.__name__}" for one, check in CHECKS])
 def test_scikit_learns_contract(estimator: BaseEstimator, check: Callable[[BaseEstimator], None]) -> None:
-    check(estimator)
+    check(clone(estimator))
 
 
 @pytest.fixture(params=PROBES, ids=str)
