@@ -3,15 +3,23 @@
 A recording and an agent go in; measurements, the ladder of claims, figures and a report come out. Decoders are fitted across
 episodes, floors and twins stand on the same streams, and every share carries its interval.
 
-Examine any agent on a recorded stream:
+Examine any agent on a recorded stream, here one whose hidden state is the exact belief:
 
->>> from worldprobe.analysis import Examination, Stream  # doctest: +SKIP
-
-Or ask everything of a world at once, as the command line does:
-
->>> from worldprobe.analysis import preset
->>> preset("tmaze").seed
-0
+>>> import tempfile
+>>> from worldprobe.activations import CommonBehaviour, record
+>>> from worldprobe.agents import BeliefAgent
+>>> from worldprobe.analysis import Examination, ExamineConfig, FloorConfig, Labels, Stream, as_table
+>>> from worldprobe.worlds import make_world
+>>> world = make_world("tmaze")
+>>> agent = BeliefAgent(world, frozenset({"observation", "action"}))
+>>> config = ExamineConfig(floors=FloorConfig(forms=("linear",)))
+>>> with tempfile.TemporaryDirectory() as folder:
+...     recording = record(agent, world, f"{folder}/common.wpr", CommonBehaviour(world), n_episodes=200, seed=0)
+...     examination = Examination(agent, Stream(world, recording, Labels(world.factors)), "common", config=config)
+...     table = as_table(examination.updates())
+>>> headline = table[(table.factor == "position") & (table.horizon == 5) & (table.quantity == "own-update") & (table.floor == "F0 best")]
+>>> bool((headline.estimate > 0.9).all())
+True
 """
 
 from worldprobe.analysis._config import ConfigError, RunConfig, StreamConfig, preset, read_config
@@ -22,13 +30,14 @@ from worldprobe.analysis._figures import draw_beliefs, plot_emergence, plot_mode
 from worldprobe.analysis._floors import FloorConfig
 from worldprobe.analysis._labels import Labels
 from worldprobe.analysis._ladder import Rung, climb
-from worldprobe.analysis._measurement import Cell, LossSums, Measurement, Share, as_table, measure
+from worldprobe.analysis._measurement import Cell, LossSums, Measurement, Share, measure
 from worldprobe.analysis._own_update import Future, own_update
 from worldprobe.analysis._report import Findings, answer, write_report
 from worldprobe.analysis._run import probe_stage, record_stage, report_stage, run, train_stage
 from worldprobe.analysis._sources import Hidden, History, Joined, Lifted, Source
 from worldprobe.analysis._stream import Stream
 from worldprobe.analysis._sufficiency import sufficiency
+from worldprobe.analysis._tables import as_table, read_table
 
 __all__ = [
     # one agent, examined
@@ -56,6 +65,7 @@ __all__ = [
     "own_update",
     "sufficiency",
     "as_table",
+    "read_table",
     # claims
     "Rung",
     "climb",

@@ -11,6 +11,7 @@ import tyro
 
 from worldprobe.agents import NetworkConfig, PqnConfig
 from worldprobe.analysis._examine import ExamineConfig
+from worldprobe.analysis._tables import write_atomically
 from worldprobe.worlds import WORLDS
 
 
@@ -177,10 +178,3 @@ def _differences(left: dict[str, Any], right: dict[str, Any], prefix: str = "", 
         elif not keys_only and left[key] != right[key]:
             found.add(prefix + key)
     return found
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from worldprobe.probes import ratio_interval, sum_interval
@@ -129,8 +127,3 @@ def share(sums: LossSums, level: float = 0.95) -> Share:
     if not ratio.estimable:
         return Share.none(ratio.reason or "unbounded interval")
     return Share(ratio.estimate, ratio.lower, ratio.upper, estimable=True)
-
-
-def as_table(measurements: Sequence[Measurement]) -> pd.DataFrame:
-    """Return measurements as one tidy table."""
-    return pd.DataFrame([measurement.row() for measurement in measurements])

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from worldprobe.analysis._examples import load_examples
 from worldprobe.analysis._figures import STYLE, draw_beliefs, plot_emergence, plot_model_share, plot_own_update, plot_training
 from worldprobe.analysis._ladder import Rung
+from worldprobe.analysis._tables import read_table
 from worldprobe.worlds import Factor, Headline
 
 
@@ -47,8 +48,7 @@ class Findings:
         for name in ("results.csv", "ladder.json", "summary.json", "examples.npz"):
             if not (directory / name).exists():
                 raise FileNotFoundError(f"{directory / name} is missing: run `worldprobe probe {directory}` first")
-        table = pd.read_csv(directory / "results.csv", keep_default_na=False, na_values=["nan", ""])
-        table[["reason"]] = table[["reason"]].fillna("")
+        table = read_table(directory / "results.csv")
         ladder = [Rung(**rung) for rung in json.loads((directory / "ladder.json").read_text())]
         return cls(table, ladder, json.loads((directory / "summary.json").read_text()), load_examples(directory / "examples.npz"))
 
@@ -64,39 +64,55 @@ class Findings:
 
 
 def answer(findings: Findings) -> str:
-    """Return the run's answer in one sentence."""
+    """Return the run's answer: what was found of the headline factor, beside the untrained twin, and which rungs hold."""
     headline, summary = findings.headline, findings.summary
-    who = f"this {summary['agent']} trained on reward alone in {summary['world']}"
-    update = _cell(findings.table, "own-update", headline.factor, headline.horizon, headline.streams)
-    state = _cell(findings.table, "emergence", headline.factor, 0, headline.streams)
     held = [rung.number for rung in findings.ladder if rung.verdict == "pass"]
-    climbed = f"Rungs {', '.join(held)} of the ladder hold." if held else "No rung of the ladder holds."
+    climbed = f"Rungs that hold: {', '.join(held)}." if held else "No rung of the ladder holds."
+    verdict = {rung.number: rung.verdict for rung in findings.ladder}["4"]
+    found = {"pass": "a model was found", "fail": "no model was found", "not tested": "whether there is a model could not be tested"}[
+        verdict
+    ]
+    who = f"In this {summary['agent']}, trained on reward alone in {summary['world']}, {found}"
+    return f"{who}: {_told(findings.table, headline)}. {climbed}"
+
+
+def _told(table: pd.DataFrame, headline: Headline) -> str:
+    """The headline cell in words."""
+    update = _cell(table, "own-update", headline.factor, headline.horizon, headline.streams)
+    state = _cell(table, "emergence", headline.factor, 0, headline.streams)
     if update is not None and update.estimable:
-        told = (
-            f"under {headline.horizon} actions it would not have chosen, its own update keeps {_percent(update)} "
-            f"of what an exact Bayes filter knows of the {headline.factor} beyond the present input"
+        twin = _cell(table, "own-update", headline.factor, headline.horizon, headline.streams, "own init")
+        return (
+            f"after {headline.horizon} actions it would not have chosen, its own update holds {_percent(update)} of what the exact Bayes "
+            f"filter knows of the {headline.factor} beyond the present input" + _beside(update, twin)
         )
-    elif update is not None:
-        told = f"its own update was stepped beside the exact filter, but {update.reason}"
-    elif state is not None and state.estimable:
-        told = f"its hidden state holds {_percent(state)} of what can be known of the {headline.factor} beyond the present input"
-    elif state is not None:
-        told = (
-            f"its hidden state adds {state.gain:+.2f} R² [{state.gain_lower:+.2f}, {state.gain_upper:+.2f}] about the {headline.factor} "
-            "to the present input (this world has no exact belief, so there is no ceiling and no share)"
-        )
-    else:
-        told = "nothing was measured"
-    return f"Inside {who}: {told}. {climbed}"
+    if update is not None:
+        return f"its update was stepped beside the exact filter, but {update.reason}"
+    if state is None:
+        return "nothing was measured"
+    if state.estimable:
+        return f"its hidden state holds {_percent(state)} of what can be known of the {headline.factor} beyond the present input"
+    return (
+        f"its hidden state adds {state.gain:+.2f} R² [{state.gain_lower:+.2f}, {state.gain_upper:+.2f}] about the {headline.factor} to the "
+        f"present input, but no share can be given ({state.reason})"
+    )
 
 
-def _cell(table: pd.DataFrame, quantity: str, factor: str, horizon: int, stream: str) -> Any:
+def _beside(update: Any, twin: Any) -> str:
+    """The untrained twin's share of the same room."""
+    if twin is None:
+        return ""
+    share = (twin.r2_floor - update.r2_floor) / (update.r2_ceiling - update.r2_floor)
+    return f", its untrained twin {100 * share:.0f} %"
+
+
+def _cell(table: pd.DataFrame, quantity: str, factor: str, horizon: int, stream: str, floor: str = "F0 best") -> Any:
     rows = table[
         (table.quantity == quantity)
         & (table.factor == factor)
         & (table.horizon == horizon)
         & (table.stream == stream)
-        & (table.floor == "F0 best")
+        & (table.floor == floor)
         & (table.law == "true")
         & (table.step == -1)
     ]
@@ -154,10 +170,8 @@ def _own_update_figure(findings: Findings) -> Figure:
     for column, name in enumerate(names):
         plot_own_update(table, name, headline.streams, axes[0, column])
         plot_model_share(table, name, headline.streams, axes[1, column])
-    for row in axes:
-        handles, labels = row[0].get_legend_handles_labels()
-        row[0].legend().remove()
-        figure.legend(handles, labels, loc="outside upper center" if row is axes[0] else "outside lower center", ncols=2, fontsize="small")
+    curves, shares = (row[0].get_legend_handles_labels() for row in axes)
+    figure.legend(curves[0] + shares[0], curves[1] + shares[1], loc="outside lower center", ncols=2, fontsize="small")
     return figure
 
 

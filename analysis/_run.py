@@ -17,12 +17,12 @@ from threadpoolctl import threadpool_limits
 from worldprobe.activations import Behaviour, CommonBehaviour, EpsilonGreedy, record
 from worldprobe.agents import TrainingProgress, load_checkpoint, train_pqn
 from worldprobe.analysis._cells import cell_names, examination, examined, measure_cell, network_directory, network_names
-from worldprobe.analysis._config import ConfigError, RunConfig, check_directory, read_config, write_atomically
+from worldprobe.analysis._config import ConfigError, RunConfig, check_directory, read_config
 from worldprobe.analysis._examples import collect_examples, save_examples
 from worldprobe.analysis._ladder import climb
-from worldprobe.analysis._measurement import as_table
 from worldprobe.analysis._report import write_report
 from worldprobe.analysis._summary import summarise
+from worldprobe.analysis._tables import as_table, read_table, write_atomically, write_table
 from worldprobe.worlds import make_world
 
 Progress = Callable[[str, float, str], None]
@@ -127,7 +127,7 @@ def probe_stage(directory: Path, progress: Progress) -> None:
     folder.mkdir(exist_ok=True)
     missing = {name: (_probe_cell, directory, config, name) for name in names if not (folder / f"{name}.csv").exists()}
     _in_parallel(config, "probe", missing, progress, n_done=len(names) - len(missing))
-    table = pd.concat([pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=["nan"]) for name in names], ignore_index=True)
+    table = pd.concat([read_table(folder / f"{name}.csv") for name in names], ignore_index=True)
     _write_results(directory, config, table)
     progress("probe", 1.0, "done")
 
@@ -135,7 +135,7 @@ def probe_stage(directory: Path, progress: Progress) -> None:
 def _probe_cell(directory: Path, config: RunConfig, name: str) -> None:
     """Compute and keep one cell."""
     measured = as_table(measure_cell(directory, config, name)).assign(seed=config.seed)
-    write_atomically(directory / "results" / f"{name}.csv", measured.to_csv(index=False, na_rep="nan", float_format="%.10g"))
+    write_table(measured, directory / "results" / f"{name}.csv")
 
 
 def _write_results(directory: Path, config: RunConfig, table: pd.DataFrame) -> None:
@@ -145,7 +145,7 @@ def _write_results(directory: Path, config: RunConfig, table: pd.DataFrame) -> N
     save_examples(collect_examples(common.decoder), directory / "examples.npz")
     write_atomically(directory / "ladder.json", json.dumps([asdict(rung) for rung in ladder], indent=2) + "\n")
     write_atomically(directory / "summary.json", json.dumps(summarise(directory, config, common), indent=2) + "\n")
-    write_atomically(directory / "results.csv", table.to_csv(index=False, na_rep="nan", float_format="%.10g"))
+    write_table(table, directory / "results.csv")
 
 
 def report_stage(directory: Path, progress: Progress) -> Path:

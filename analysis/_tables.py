@@ -1,0 +1,35 @@
+"""Tables of measurements on disk, and files that are there whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from worldprobe.analysis._measurement import Measurement
+
+WORDS = ("quantity", "agent", "stream", "site", "floor", "law", "factor", "relevance", "reason")
+"""Columns that stay words: "true" is a law there, not a truth value."""
+
+
+def as_table(measurements: Sequence[Measurement]) -> pd.DataFrame:
+    """Return measurements as one tidy table."""
+    return pd.DataFrame([measurement.row() for measurement in measurements])
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV: ten digits, "nan" where there is no number."""
+    write_atomically(path, table.to_csv(index=False, na_rep="nan", float_format="%.10g"))
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read what `write_table` wrote."""
+    return pd.read_csv(path, dtype=dict.fromkeys(WORDS, str), keep_default_na=False, na_values=["nan"])
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all."""
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(text)
+    temporary.replace(path)
