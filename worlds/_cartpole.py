@@ -71,7 +71,7 @@ class CartPole(SmoothWorld):
     Notes
     -----
     The world is mirror symmetric and has no neutral action: in (x, 0, 0, 0) and (-x, 0, 0, 0) the optimal actions are each
-    other's opposites, and likewise for the other three coordinates. So the optimal policy needs each of them.
+    other's opposites, unless they tie, and likewise for the other three coordinates. So the optimal policy needs each of them.
 
     Examples
     --------

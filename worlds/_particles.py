@@ -91,7 +91,7 @@ class ParticleWorld(World):
         degrees of freedom. It does not see the bias the four share, which falls as 1/P while the error falls as 1/sqrt(P):
         in three sets of 192 histories of a linear world the mean squared error against Kalman was 1.07 to 1.54 times its
         square at P = 1000, .89 to 1.09 times at P = 4000. Errors have heavy tails over histories: at P = 1000 the median
-        was about .005 of the posterior variance, but single surprising histories missed by a whole posterior deviation.
+        was .002 to .006 of the posterior variance, but single surprising histories missed by a whole posterior deviation.
         (The sum of squared weights takes resampled particles for independent and read two to three times too low.)
         """
         weights = belief["log_weights"].exp().unsqueeze(2)
