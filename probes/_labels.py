@@ -72,6 +72,7 @@ class Labels:
                 left = np.unique(codes[known])
                 if len(left) < 2:
                     raise ValueError(
-                        f"a probe needs labels of at least two classes, but without fold {number} head {head} is left with one class, "
-                        f"{self.classes.heads[head][left]}; ask `estimability` first, and deal other folds"
+                        f"a probe needs labels of at least two classes, but without fold {number} head {head} is left with "
+                        f"{f'one class, {self.classes.heads[head][left[0]]}' if len(left) else 'no labels'}; "
+                        "ask `estimability` first, and deal other folds"
                     )

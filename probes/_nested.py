@@ -54,3 +54,10 @@ def choose(losses: Floats) -> Integers:
     """Return the choice of least loss for each target."""
     chosen: Integers = losses.argmin(axis=0)
     return chosen
+
+
+def check_training_rows(n_rows: int, without: Collection[int]) -> None:
+    """Refuse a training set of fewer than two labelled rows."""
+    if n_rows < 2:
+        folds = ", ".join(map(str, sorted(without)))
+        raise ValueError(f"a probe needs 2 labelled rows or more, but without fold {folds} there are {n_rows}; deal fewer or other folds")

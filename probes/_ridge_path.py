@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worldprobe.probes._nested import check_training_rows
 from worldprobe.probes._statistics import Moments, total
 from worldprobe.probes._validation import Floats, Integers
 
@@ -100,8 +101,7 @@ class RidgeProblem:
     def path(self, without: Collection[int]) -> RidgePath:
         """Solve the training set of all folds but those in `without`."""
         training = total([moments for fold, moments in enumerate(self.folds) if fold not in without])
-        if training.n < 2:
-            raise ValueError(f"fitting needs at least 2 labelled rows, but with fold {sorted(without)} left out there are {training.n}")
+        check_training_rows(training.n, without)
         xx, xy, _ = training.about(training.x_mean, training.y_mean)
         bases = [Eigenbasis.of(training, xx, multipliers) for multipliers in self.multipliers]
         return RidgePath(training, self.folds, self.alphas, bases, xy)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.optimize import fmin_l_bfgs_b
 
 from worldprobe.probes._losses import PROBABILITY_FLOOR
+from worldprobe.probes._nested import check_training_rows
 from worldprobe.probes._standardise import Standardiser
 from worldprobe.probes._validation import Floats, Integers
 
@@ -188,6 +189,7 @@ class SoftmaxProblem:
     def solve(self, without: Collection[int], choices: Integers) -> SoftmaxPath:
         """Solve each head from the strongest penalty down to its choice (n_heads,), which comes last."""
         rows = ~np.isin(self.folds, list(without))
+        check_training_rows(int(rows.sum()), without)
         standardiser = Standardiser.of(self.X[rows])
         Z = standardiser.apply(self.X[rows])
         heads = zip(self.labels[rows].T, self.n_classes, choices, strict=True)

@@ -90,6 +90,14 @@ def test_drifting_noise_fools_a_split_by_rows_and_not_one_by_episodes() -> None:
     assert by_episode <= 8  # 3 are expected at 5 %; more than 8 of 60 happen once in 500 tries
 
 
+@pytest.mark.parametrize("estimator", [RidgeProbe(), LogisticProbe()], ids=str)
+def test_a_pair_of_folds_with_all_the_labels_is_named(plant: Plant, estimator: Any) -> None:
+    data = plant(n_groups=6, length=5)
+    folds = data.groups % 3
+    with pytest.raises(ValueError, match="without fold 0, 2 there are 0"):
+        cross_fit(data.X, data.labels, data.groups, folds, estimator, mask=folds != 1)
+
+
 def test_what_cannot_be_cross_fitted_is_refused(plant: Plant) -> None:
     data = plant(n_groups=6, length=5)
     with pytest.raises(ValueError, match="are split"):
