@@ -28,11 +28,17 @@ class Decoder:
 
     @cached_property
     def _probes(self) -> list[RidgeProbe]:
-        return [self._fit(fold) for fold in range(self.stream.n_folds)]
+        stream, scored = self.stream, self.stream.scored
+        if self.source.is_shared:
+            folds, groups = stream.folds[scored], stream.groups[scored]
+            return RidgeProbe().fit_folds(self.source.rows(0)[scored], stream.targets[scored], folds, groups)
+        return [self._fit(fold) for fold in range(stream.n_folds)]
 
     def _fit(self, fold: int) -> RidgeProbe:
-        rows = self.stream.fit_rows(fold)
-        return RidgeProbe().fit(self.source.rows(fold)[rows], self.stream.targets[rows], groups=self.stream.groups[rows])
+        """Fit the probe of one fold on the others, which are its inner folds as well."""
+        stream, rows = self.stream, self.stream.fit_rows(fold)
+        inner = np.unique(stream.folds[rows], return_inverse=True)[1]
+        return RidgeProbe().fit(self.source.rows(fold)[rows], stream.targets[rows], groups=stream.groups[rows], folds=inner)
 
     @cached_property
     def predictions(self) -> NDArray[np.float64]:

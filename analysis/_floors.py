@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldprobe.analysis._labels import Array
-from worldprobe.analysis._sources import FeatureMap, FitMap, Hidden, History, Joined, Lifted, Source
+from worldprobe.analysis._sources import FeatureMap, FitMaps, Hidden, History, Joined, Lifted, Source
 from worldprobe.analysis._stream import VALIDATION, Stream
 from worldprobe.probes import MLPProbe, RandomFeatures, RidgeProbe
+
+Folds = NDArray[np.int64]
 
 FORMS = ("linear", "random", "mlp")
 """Each floor is read linearly, through random features at least as wide as the site, and through a trained network."""
@@ -25,9 +27,7 @@ class FloorConfig:
     max_width: int = 1500
     """Widest history, in columns, that F1 may choose; windows double up to the episode cap or to this."""
     mlp_epochs: int = 15
-    """Most epochs of the trained form."""
-    mlp_patience: int = 4
-    """Epochs without improvement on inner validation episodes after which it stops."""
+    """Epochs of the trained form; the ones with the smallest loss on held-out episodes are kept."""
     seed: int = 0
     """Seed of random features and trained forms."""
 
@@ -58,16 +58,14 @@ def _form(form: str, source: Source, width: int, config: FloorConfig) -> Source:
     """The source itself, or the source lifted by features that are random or learned for each fold."""
     units = max(128, width)
 
-    def random(features: Array, _targets: Array, _groups: NDArray[np.int64]) -> FeatureMap:
-        return RandomFeatures(2 * units, random_state=config.seed).fit(features)
+    def random(features: Array, _targets: Array, folds: Folds, _groups: Folds) -> list[FeatureMap]:
+        return [RandomFeatures(2 * units, random_state=config.seed).fit(features)] * (int(folds.max()) + 1)
 
-    def mlp(features: Array, targets: Array, groups: NDArray[np.int64]) -> FeatureMap:
-        network = MLPProbe(
-            (units, units), batch_size=1024, max_epochs=config.mlp_epochs, patience=config.mlp_patience, random_state=config.seed
-        )
-        return network.fit(features, targets, groups=groups)
+    def mlp(features: Array, targets: Array, folds: Folds, groups: Folds) -> list[FeatureMap]:
+        network = MLPProbe((units, units), batch_size=1024, max_epochs=config.mlp_epochs, random_state=config.seed)
+        return list(network.fit_folds(features, targets, folds, groups))
 
-    learn: dict[str, FitMap] = {"random": random, "mlp": mlp}
+    learn: dict[str, FitMaps] = {"random": random, "mlp": mlp}
     return Lifted(source, learn[form], f"{source.name} {form}") if form in learn else source
 
 

@@ -28,8 +28,8 @@ class FeatureMap(Protocol):
         """Return learned features (n, q) of features (n, p)."""
 
 
-FitMap = Callable[[Array, Array, NDArray[np.int64]], FeatureMap]
-"""Learns a map from features (n, p), labels (n, m) and the episode of each row."""
+FitMaps = Callable[[Array, Array, NDArray[np.int64], NDArray[np.int64]], list[FeatureMap]]
+"""Learns one map per fold, on the other folds, from features (n, p), labels (n, m), folds (n,) and episodes (n,)."""
 
 
 class Source(ABC):
@@ -37,6 +37,8 @@ class Source(ABC):
 
     name: str
     stream: Stream
+    is_shared: bool = True
+    """Whether the features are the same for every fold."""
 
     @abstractmethod
     def rows(self, fold: int) -> Array:
@@ -101,6 +103,7 @@ class Joined(Source):
 
     def __init__(self, *sources: Source) -> None:
         self.name, self.stream, self.sources = "+".join(source.name for source in sources), sources[0].stream, sources
+        self.is_shared = all(source.is_shared for source in sources)
 
     def rows(self, fold: int) -> Array:
         """Return the concatenated features."""
@@ -114,29 +117,28 @@ class Joined(Source):
 class Lifted(Source):
     """A source beside learned nonlinear features of it, learned for each fold on the other folds."""
 
-    def __init__(self, source: Source, fit_map: FitMap, name: str) -> None:
-        self.name, self.stream, self.source, self.fit_map = name, source.stream, source, fit_map
-        self._maps: dict[int, FeatureMap] = {}
+    is_shared = False
+
+    def __init__(self, source: Source, fit_maps: FitMaps, name: str) -> None:
+        self.name, self.stream, self.source, self._fit_maps = name, source.stream, source, fit_maps
         self._rows: dict[int, Array] = {}
 
-    def _map(self, fold: int) -> FeatureMap:
-        if fold not in self._maps:
-            fit_rows = self.stream.fit_rows(fold)
-            features, targets = self.source.rows(fold)[fit_rows], self.stream.targets[fit_rows]
-            self._maps[fold] = self.fit_map(features, targets, self.stream.groups[fit_rows])
-        return self._maps[fold]
+    @cached_property
+    def _maps(self) -> list[FeatureMap]:
+        stream, scored = self.stream, self.stream.scored
+        return self._fit_maps(self.source.rows(0)[scored], stream.targets[scored], stream.folds[scored], stream.groups[scored])
 
     def rows(self, fold: int) -> Array:
         """Return the source's features and the map's."""
         if fold not in self._rows:
             features = self.source.rows(fold)
-            self._rows[fold] = np.concatenate([features, self._map(fold).transform(features)], axis=1, dtype=np.float32)
+            self._rows[fold] = np.concatenate([features, self._maps[fold].transform(features)], axis=1, dtype=np.float32)
         return self._rows[fold]
 
     def forks(self, forks: Forks, fold: int) -> Array:
         """Return the source's features and the map's, on forks."""
         features = self.source.forks(forks, fold)
-        lifted = self._map(fold).transform(features.reshape(-1, features.shape[-1])).reshape(*features.shape[:2], -1)
+        lifted = self._maps[fold].transform(features.reshape(-1, features.shape[-1])).reshape(*features.shape[:2], -1)
         return np.concatenate([features, lifted], axis=2, dtype=np.float32)
 
 

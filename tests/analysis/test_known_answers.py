@@ -28,7 +28,7 @@ from worldprobe.worlds import TMaze, World, make_world
 
 WORLD = make_world("tmaze")
 CHANNELS = frozenset({"observation", "action"})
-CONFIG = ExamineConfig(n_folds=2, horizon=5, n_forks=1200, n_counterfeit_forks=400, floors=FloorConfig(mlp_epochs=3))
+CONFIG = ExamineConfig(n_folds=3, horizon=5, n_forks=1200, n_counterfeit_forks=400, floors=FloorConfig(mlp_epochs=3))
 
 
 def examine(agent: Agent, folder: Path, world: World = WORLD, n_episodes: int = 300, config: ExamineConfig = CONFIG) -> list[Examination]:

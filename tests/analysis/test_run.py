@@ -29,7 +29,7 @@ SMALL = RunConfig(
     training=PqnConfig(total_steps=4096, n_envs=16, n_steps=32, n_evaluations=2, n_evaluation_episodes=16, n_checkpoints=2),
     streams=StreamConfig(n_common=120, n_own=120, n_envs=32, n_evaluation=50),
     examine=ExamineConfig(
-        n_folds=2,
+        n_folds=3,
         horizon=5,
         n_forks=200,
         n_counterfeits=3,
