@@ -24,7 +24,7 @@ from worldprobe.activations._forks import Forks, fork_core, fork_stream
 from worldprobe.activations._manifest import Identity
 from worldprobe.activations._reader import Recording, open_recording
 from worldprobe.activations._record import record, record_on
-from worldprobe.activations._replay import replay
+from worldprobe.activations._replay import received_inputs, replay
 from worldprobe.activations._streams import BEHAVIOURS, Actor, Behaviour, CommonBehaviour, EpsilonGreedy, Moment
 
 __all__ = [
@@ -33,5 +33,5 @@ __all__ = [
     # reading
     "open_recording", "Recording", "RecordedArray", "Identity", "RecordingError", "recorded_belief", "package_versions",
     # other networks on the same episodes
-    "replay", "Forks", "fork_stream", "fork_core",
+    "replay", "received_inputs", "Forks", "fork_stream", "fork_core",
 ]  # fmt: skip

@@ -61,6 +61,29 @@ def replay(agent: Agent, recording: Recording, sites: Sequence[str] = ("core.h",
     return run_agent(agent, load_episodes(recording, ("observation", "action", "reward")), sites)
 
 
+def received_inputs(recording: Recording) -> Array:
+    """Return what an agent with the recording's channels received at each row: o_t, a_{t-1} one-hot, r_{t-1} if a channel.
+
+    Returns
+    -------
+    ndarray
+        float32 (n_steps, input_size); zeros stand for the action and reward before an episode's first step.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from worldprobe.activations import CommonBehaviour, received_inputs, record
+    >>> from worldprobe.worlds import make_world
+    >>> world = make_world("tmaze")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with record(None, world, f"{folder}/common.wpr", CommonBehaviour(world), n_episodes=10, seed=0) as recording:
+    ...         received_inputs(recording).shape == (recording.n_steps, 4 + 4)
+    True
+    """
+    episodes = load_episodes(recording, ("observation", "action", "reward"))
+    return received(episodes, recording.channels, len(recording.identity.world["actions"])).numpy()
+
+
 @torch.no_grad()
 def run_agent(agent: Agent, episodes: Episodes, sites: Sequence[str]) -> dict[str, Array]:
     """Return sites (n_steps, width) of an agent run over episodes: all of them at once, as far as the shortest goes, and so on."""

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from worldprobe.activations import Recording
-from worldprobe.agents import agent_inputs
+from worldprobe.activations import Recording, received_inputs
 from worldprobe.analysis._labels import Array, Labels
 from worldprobe.probes import group_folds
 from worldprobe.worlds import World
@@ -55,16 +53,7 @@ class Stream:
     @cached_property
     def received(self) -> Array:
         """What the agent received at each row: observation, previous action, previous reward if a channel; (n, input_size)."""
-        action, reward = self.recording["action"][:], self.recording["reward"][:]
-        first = self.t == 0
-        inputs = agent_inputs(
-            torch.from_numpy(self.recording["observation"][:]),
-            torch.from_numpy(np.where(first, -1, np.roll(action, 1))),
-            torch.from_numpy(np.where(first, 0, np.roll(reward, 1)).astype(np.float32)),
-            self.recording.channels,
-            self.world.n_actions,
-        )
-        return inputs.numpy()
+        return received_inputs(self.recording)
 
     @cached_property
     def targets(self) -> Array:

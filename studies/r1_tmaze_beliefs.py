@@ -41,7 +41,7 @@ class Study:
     """Where networks, recording, table and figure are kept."""
     n_seeds: int = 3
     """Networks of each arm."""
-    total_steps: int = 400_000
+    total_steps: int = 1_000_000
     """Environment steps of each training."""
     n_episodes: int = 1500
     """Episodes of the common streams."""
