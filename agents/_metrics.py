@@ -43,7 +43,8 @@ class MetricsFile:
             raise ValueError(
                 f"{self._path} has {size} bytes, the run to resume had written {position}: it was cut; train again in an empty directory"
             )
-        os.truncate(self._path, position)
+        if size > position:
+            os.truncate(self._path, position)
 
     @property
     def position(self) -> int:

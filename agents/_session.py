@@ -187,14 +187,19 @@ class TrainingSession:
             self._checkpoint("final", evaluation)
 
     def _evaluate(self) -> dict[str, float]:
-        """Evaluate greedily on the same episodes every time, log, and keep the best."""
+        """Evaluate greedily on the same episodes every time, log, and keep the best.
+
+        The best is the latest network within one standard error of the highest return so far: of returns that cannot be told
+        apart, the longer training counts.
+        """
         result = evaluate_return(self._network, self._world, self._config.n_evaluation_episodes, seeded_generator(self._seed, "evaluation"))
         evaluation = asdict(result)
         self._counters.evaluation_return = result.mean_return
         self._log(evaluation)
-        if result.mean_return > self._counters.best_return:
-            self._counters.best_return = result.mean_return
+        slack = result.standard_error if result.n_episodes > 1 else 0.0
+        if result.mean_return >= self._counters.best_return - slack:
             self._checkpoint("best", evaluation)
+        self._counters.best_return = max(self._counters.best_return, result.mean_return)
         return evaluation
 
     def _log(self, evaluation: dict[str, float]) -> None:

@@ -23,7 +23,7 @@ class TrainingResult:
     checkpoints: dict[int, Path]
     """Step -> weights, ascending, step 0 and the last included."""
     best: Path
-    """Weights of the best greedy evaluation."""
+    """The latest weights whose greedy return is within one standard error of the highest."""
     final: Path
     """Weights at the end."""
 
