@@ -23,7 +23,7 @@ class ConfigError(ValueError):
 class StreamConfig:
     """How much is recorded."""
 
-    n_common: int = 1500
+    n_common: int = 2000
     """Episodes of the world's common streams, the same for every agent."""
     n_own: int = 1000
     """Episodes under the agent's own policy."""
@@ -89,7 +89,7 @@ def preset(world: str) -> RunConfig:
 
 
 PRESETS: dict[str, RunConfig] = {
-    "tmaze": RunConfig(training=PqnConfig(total_steps=300_000, epsilon_end=0.2)),
+    "tmaze": RunConfig(training=PqnConfig(total_steps=500_000, epsilon_end=0.2)),
     "minigrid-memory": RunConfig(
         training=PqnConfig(total_steps=400_000, n_envs=32, n_steps=64, n_evaluations=10, n_evaluation_episodes=64),
         streams=StreamConfig(n_common=200, n_own=400, n_envs=32, n_evaluation=200),

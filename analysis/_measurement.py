@@ -78,6 +78,8 @@ class Measurement:
     gain: float
     gain_lower: float
     gain_upper: float
+    p_value: float
+    """Of no gain, two-sided, over episodes."""
     r2_floor: float
     r2_agent: float
     r2_ceiling: float
@@ -106,6 +108,7 @@ def measure(sums: LossSums, cell: Cell, factor: Factor, horizon: int, *, level: 
         gain=gain.estimate / total,
         gain_lower=gain.lower / total,
         gain_upper=gain.upper / total,
+        p_value=gain.p_value,
         r2_floor=sums.r2(sums.floor),
         r2_agent=sums.r2(sums.agent),
         r2_ceiling=sums.r2(sums.ceiling),

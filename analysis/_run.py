@@ -22,7 +22,7 @@ from worldprobe.analysis._examples import collect_examples, save_examples
 from worldprobe.analysis._ladder import climb
 from worldprobe.analysis._report import write_report
 from worldprobe.analysis._summary import summarise
-from worldprobe.analysis._tables import as_table, read_table, write_atomically, write_table
+from worldprobe.analysis._tables import as_table, read_table, with_false_discovery_rate, write_atomically, write_table
 from worldprobe.worlds import make_world
 
 Progress = Callable[[str, float, str], None]
@@ -140,7 +140,8 @@ def _probe_cell(directory: Path, config: RunConfig, name: str) -> None:
 
 def _write_results(directory: Path, config: RunConfig, table: pd.DataFrame) -> None:
     """Write the table, and what is derived from it."""
-    ladder = climb(table, make_world(config.world).headline)
+    headline = make_world(config.world).headline
+    table, ladder = with_false_discovery_rate(table, headline), climb(table, headline)
     common = examination(directory, config, "common")
     save_examples(collect_examples(common.decoder), directory / "examples.npz")
     write_atomically(directory / "ladder.json", json.dumps([asdict(rung) for rung in ladder], indent=2) + "\n")

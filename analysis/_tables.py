@@ -8,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from worldprobe.analysis._measurement import Measurement
+from worldprobe.probes import false_discovery_rate
+from worldprobe.worlds import Headline
 
 WORDS = ("quantity", "agent", "stream", "site", "floor", "law", "factor", "relevance", "reason")
 """Columns that stay words: "true" is a law there, not a truth value."""
@@ -16,6 +18,19 @@ WORDS = ("quantity", "agent", "stream", "site", "floor", "law", "factor", "relev
 def as_table(measurements: Sequence[Measurement]) -> pd.DataFrame:
     """Return measurements as one tidy table."""
     return pd.DataFrame([measurement.row() for measurement in measurements])
+
+
+def with_false_discovery_rate(table: pd.DataFrame, headline: Headline) -> pd.DataFrame:
+    """Add `q_value`: the p-values of everything but the headline factor, adjusted for their number.
+
+    The headline cell was fixed beforehand and stands alone (its q is its p); all other cells are a grid that was searched
+    (Benjamini & Hochberg 1995).
+    """
+    searched = (table.factor != headline.factor) & table.p_value.notna()
+    adjusted = table.p_value.copy()
+    if searched.any():
+        adjusted[searched] = false_discovery_rate(table.p_value[searched].to_numpy(float))
+    return table.assign(q_value=adjusted)
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

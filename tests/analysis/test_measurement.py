@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from worldprobe.analysis import Cell, LossSums, as_table, measure
-from worldprobe.worlds import Factor
+from worldprobe.analysis._tables import with_false_discovery_rate
+from worldprobe.worlds import Factor, Headline
 
 CELL = Cell("emergence", "trained", "common", "core.h", "F0 linear")
 FACTOR = Factor("position", "categorical", 5, "value")
@@ -59,3 +60,13 @@ def test_table_has_one_flat_row_per_measurement() -> None:
     assert {"quantity", "floor", "factor", "horizon", "estimate", "lower", "upper", "gain", "r2_ceiling", "estimable", "reason"} <= set(
         table
     )
+
+
+def test_everything_but_the_headline_is_adjusted_for_the_number_of_cells() -> None:
+    others = [Factor(f"other {index}", "categorical", 2, "irrelevant") for index in range(40)]
+    rows = [measure(sums(2.0, 2.0, 1.0), CELL, factor, horizon=0) for factor in (FACTOR, *others)]
+    table = as_table(rows).assign(p_value=[0.01, 0.01, *np.linspace(0.3, 1, 39)])
+    adjusted = with_false_discovery_rate(table, Headline("position", 5)).q_value.to_numpy()
+    assert adjusted[0] == 0.01
+    assert adjusted[1] == pytest.approx(0.01 * 40)
+    assert (adjusted[1:] >= table.p_value.to_numpy()[1:]).all()
