@@ -25,6 +25,7 @@ from worldprobe.agents._planted import PlantedAgent
 from worldprobe.agents._planted_beliefs import BeliefAgent, CodedBeliefAgent
 from worldprobe.agents._planted_nulls import ClockAgent, DriftingNoiseAgent, MemorylessAgent, reservoir_agent
 from worldprobe.agents._pqn import PqnConfig, PqnLearner, TrainingDivergedError
+from worldprobe.agents._presets import training_preset
 from worldprobe.agents._resume import ResumeError
 from worldprobe.agents._rollout import Actor, Rollout
 from worldprobe.agents._seeds import seeded_generator
@@ -40,7 +41,7 @@ __all__ = [
     # learning
     "PqnConfig", "PqnLearner", "lambda_returns", "Actor", "Rollout",
     # training as a tool
-    "train_pqn", "TrainingProgress", "TrainingResult", "find_training", "TrainingDivergedError", "ResumeError",
+    "train_pqn", "training_preset", "TrainingProgress", "TrainingResult", "find_training", "TrainingDivergedError", "ResumeError",
     # checkpoints and evaluation
     "save_checkpoint", "load_checkpoint", "read_checkpoint_info", "CheckpointInfo", "CheckpointError",
     "evaluate_return", "EvaluationResult",

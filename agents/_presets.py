@@ -1,0 +1,60 @@
+"""Measured settings: with which network and which training PQN learns in the worlds of the registry."""
+
+from __future__ import annotations
+
+from worldprobe.agents._network import NetworkConfig
+from worldprobe.agents._pqn import PqnConfig
+from worldprobe.worlds import WORLDS
+
+
+def training_preset(world_name: str) -> tuple[NetworkConfig, PqnConfig]:
+    """Return a network and a training with which PQN learns in a world of the registry, in minutes on one thread.
+
+    What each of them reaches is in docs/agents.md; `benchmarks/pqn_learning.py` measures it again.
+
+    Parameters
+    ----------
+    world_name : str
+        Name of a world of `worldprobe.worlds.WORLDS`.
+
+    Returns
+    -------
+    network : NetworkConfig
+        Architecture.
+    training : PqnConfig
+        How it is trained.
+
+    Raises
+    ------
+    KeyError
+        If there is no such world; the message lists those there are.
+
+    Examples
+    --------
+    >>> from worldprobe.agents import training_preset
+    >>> network, training = training_preset("tmaze")
+    >>> network.core, network.hidden_size, training.total_steps
+    ('gru', 64, 1000000)
+    """
+    if world_name not in WORLDS:
+        raise KeyError(f"no settings for the unknown world {world_name!r}; the worlds are {', '.join(WORLDS)}")
+    return PRESETS[world_name]
+
+
+PRESETS: dict[str, tuple[NetworkConfig, PqnConfig]] = {
+    "tmaze": (NetworkConfig(core="gru"), PqnConfig(total_steps=1_000_000, epsilon_end=0.2)),
+    "tmaze-irrelevant": (NetworkConfig(core="gru"), PqnConfig(total_steps=1_000_000, epsilon_end=0.2)),
+    "red-light": (NetworkConfig(core="gru"), PqnConfig()),
+    "four-rooms": (NetworkConfig(core="gru"), PqnConfig(total_steps=1_000_000)),
+    "cartpole": (NetworkConfig(core="gru"), PqnConfig(total_steps=1_000_000)),
+    "pendulum": (NetworkConfig(core="gru"), PqnConfig(total_steps=1_000_000)),
+    "minigrid-memory": (
+        NetworkConfig(core="gru"),
+        PqnConfig(total_steps=400_000, n_envs=32, n_steps=64, n_evaluations=10, n_evaluation_episodes=64),
+    ),
+    "popgym-repeat": (
+        NetworkConfig(core="gru"),
+        PqnConfig(total_steps=400_000, n_envs=32, n_steps=64, n_evaluations=10, n_evaluation_episodes=64),
+    ),
+}
+"""World name -> architecture and training."""
