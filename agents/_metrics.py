@@ -66,15 +66,15 @@ class TensorBoardLog:
     ----------
     directory : Path
         Where the event files go.
-    step : int
-        Step that the run goes on from; later events of an interrupted run are hidden.
+    step : int, optional
+        Last step whose row is kept: later events of an interrupted run are hidden, all of them if None.
     """
 
-    def __init__(self, directory: Path, step: int) -> None:
+    def __init__(self, directory: Path, step: int | None = None) -> None:
         self._writer: Any = None
         if importlib.util.find_spec("tensorboard") is not None:
             module = importlib.import_module("torch.utils.tensorboard")
-            self._writer = module.SummaryWriter(str(directory), purge_step=step)
+            self._writer = module.SummaryWriter(str(directory), purge_step=0 if step is None else step + 1)
 
     def append(self, row: Mapping[str, float]) -> None:
         """Write one row; its "step" is the abscissa."""

@@ -125,14 +125,13 @@ class TrainingSession:
         return True
 
     def _open_logs(self) -> None:
-        """Open metrics, times and TensorBoard where the training stands."""
+        """Open metrics and times where the training stands."""
         counters = self._counters
         try:
             self._metrics = MetricsFile(self._directory / "metrics.csv", COLUMNS, None if self._is_new else counters.metrics_position)
             self._speed = MetricsFile(self._directory / "speed.csv", SPEED_COLUMNS, None if self._is_new else counters.speed_position)
         except ValueError as error:
             raise ResumeError(str(error)) from error
-        self._tensorboard = TensorBoardLog(self._directory / "tensorboard", self._step)
 
     @property
     def _step(self) -> int:
@@ -141,7 +140,10 @@ class TrainingSession:
     # --- the loop ---------------------------------------------------------------------------------------------------
 
     def run(self, progress: Callable[[TrainingProgress], None] | None) -> None:
-        """Train to the end."""
+        """Train to the end; a training that is finished is left alone."""
+        if self._counters.update == self._config.n_updates:
+            return
+        self._tensorboard = TensorBoardLog(self._directory / "tensorboard", None if self._is_new else self._step)
         self._began, self._saved, self._step_at_start = time.monotonic(), time.monotonic(), self._step
         self._seconds_at_start = self._counters.seconds
         if self._is_new:
