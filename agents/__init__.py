@@ -15,6 +15,7 @@ the `Agent` protocol: `step` them in a world, or take the `activations` of every
 """
 
 from worldprobe.agents._agent import Agent, agent_inputs, count_inputs
+from worldprobe.agents._check import AgentContractError, check_agent
 from worldprobe.agents._checkpoints import CheckpointError, CheckpointInfo, load_checkpoint, read_checkpoint_info, save_checkpoint
 from worldprobe.agents._cores import CORES, Core
 from worldprobe.agents._evaluate import EvaluationResult, evaluate_return
@@ -35,7 +36,7 @@ from worldprobe.agents._twins import echo_state_twins, fresh_initialisations, un
 
 __all__ = [
     # the contract
-    "Agent", "agent_inputs", "count_inputs", "seeded_generator",
+    "Agent", "check_agent", "AgentContractError", "agent_inputs", "count_inputs", "seeded_generator",
     # recurrent Q-networks
     "NetworkConfig", "RecurrentQNetwork", "make_network", "CORES", "Core",
     # learning
