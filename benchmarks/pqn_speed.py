@@ -1,0 +1,181 @@
+"""How fast agents learn: environment steps per processor second of one thread, acting and learning together.
+
+`python benchmarks/pqn_speed.py [--fast]` prints one JSON object: versions, and for LSTM and GRU cores of 256 and 64 units in the T-Maze
+our PQN, which cuts rollouts at resets and runs whole fused sequences, beside a plain loop in the manner of the public single-file
+recurrent PQN: the same encoder, core, head and number of weights, but the core is called once per step in the update too, with its
+state masked by resets, and the targets are built once per rollout from the acting network's values. World, batch shape, epochs,
+minibatches, optimiser and clipping are the same. The plain loop does less: it takes truncations for terminations and measures nothing.
+Both take turns; rates are the best of the turns, the ratio is the median over pairs of turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from worldprobe.activations import package_versions
+from worldprobe.agents import Actor, NetworkConfig, PqnConfig, PqnLearner, agent_inputs, count_inputs, make_network, seeded_generator
+from worldprobe.worlds import Driver, TMaze
+
+EPSILON, LEARNING_RATE = 0.3, 1e-3
+TD_LAMBDA, MAX_GRADIENT_NORM = PqnConfig.td_lambda, PqnConfig.max_gradient_norm
+CHANNELS = frozenset(NetworkConfig.channels)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Batch shape and effort of an update."""
+
+    n_envs: int
+    n_steps: int
+    n_epochs: int
+    n_minibatches: int
+
+
+SHAPES = (Shape(64, 32, 2, 4), Shape(8, 128, 4, 4))
+"""Our default, and that of the public single-file recurrent PQN."""
+
+
+class PlainNetwork(nn.Module):
+    """Encoder -> core -> head on the library's own layers."""
+
+    def __init__(self, core: str, input_size: int, hidden_size: int, n_actions: int) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(input_size, 64), nn.LayerNorm(64), nn.ReLU())
+        self.core = nn.LSTM(64, hidden_size) if core == "lstm" else nn.GRU(64, hidden_size)
+        self.head = nn.Linear(hidden_size, n_actions)
+        self.n_leaves = 2 if core == "lstm" else 1
+
+    def initial_state(self, n: int) -> tuple[Tensor, ...]:
+        """Return zeros: (h, c) of an LSTM, (h,) of a GRU."""
+        return tuple(torch.zeros(1, n, self.core.hidden_size) for _ in range(self.n_leaves))
+
+    def forward(self, inputs: Tensor, done: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return Q (T, n, A) and the last state: one call of the core per step, its state zeroed where `done` (T, n) holds."""
+        hidden = []
+        goes_on = (~done).float().unsqueeze(2)
+        for x, mask in zip(self.encoder(inputs), goes_on, strict=True):
+            masked = tuple(mask * leaf for leaf in state)
+            y, after = self.core(x.unsqueeze(0), masked if self.n_leaves == 2 else masked[0])
+            state = after if self.n_leaves == 2 else (after,)
+            hidden.append(y)
+        q: Tensor = self.head(torch.cat(hidden))
+        return q, state
+
+
+class PlainPqn:
+    """A recurrent PQN as a competent person writes it down in one file."""
+
+    def __init__(self, network: PlainNetwork, driver: Driver, shape: Shape) -> None:
+        self.network, self.driver, self.shape, self.discount = network, driver, shape, driver.world.discount
+        self.optimizer = torch.optim.RAdam(network.parameters(), lr=LEARNING_RATE)
+        self.generator = torch.Generator().manual_seed(0)
+        self.state = network.initial_state(shape.n_envs)
+        self.done = torch.ones(shape.n_envs, dtype=torch.bool)
+        self.inputs = self.receive(driver.observation, torch.full((shape.n_envs,), -1))
+
+    def receive(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Return the network's inputs."""
+        return agent_inputs(observation, action, torch.zeros(len(action)), CHANNELS, self.driver.world.n_actions)
+
+    def q_values(self) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return Q (n, A) of what was just received, and the state after it."""
+        q, state = self.network(self.inputs.unsqueeze(0), self.done.unsqueeze(0), self.state)
+        return q.squeeze(0), state
+
+    @torch.no_grad()
+    def rollout(self) -> tuple[dict[str, Tensor], Tensor]:
+        """Act, keep what every step gave, and return it with its Q(lambda) targets."""
+        rows: dict[str, list[Tensor]] = {name: [] for name in ("inputs", "done", "action", "reward", "value")}
+        for _ in range(self.shape.n_steps):
+            q, self.state = self.q_values()
+            explores = torch.rand(len(q), generator=self.generator) < EPSILON
+            action = torch.where(explores, torch.randint(q.shape[1], (len(q),), generator=self.generator), q.argmax(1))
+            step = self.driver.step(action)
+            for name, value in zip(rows, (self.inputs, self.done, action, step.reward, q.amax(1)), strict=True):
+                rows[name].append(value)
+            self.done = step.terminated | step.truncated
+            self.inputs = self.receive(step.observation, action.masked_fill(self.done, -1))
+        return {name: torch.stack(values) for name, values in rows.items()}, self.targets(rows)
+
+    def targets(self, rows: dict[str, list[Tensor]]) -> Tensor:
+        """Return G_t = r_t + gamma (1 - done_{t+1}) [(1 - lambda) v_{t+1} + lambda G_{t+1}], G = v at the end."""
+        value = following = self.q_values()[0].amax(1)
+        done, targets = self.done, []
+        for t in reversed(range(self.shape.n_steps)):
+            following = rows["reward"][t] + self.discount * (~done) * ((1 - TD_LAMBDA) * value + TD_LAMBDA * following)
+            value, done = rows["value"][t], rows["done"][t]
+            targets.append(following)
+        return torch.stack(targets[::-1])
+
+    def update(self) -> None:
+        """Act once and take all optimiser steps."""
+        first = self.state
+        rows, targets = self.rollout()
+        for _ in range(self.shape.n_epochs):
+            for envs in torch.randperm(self.shape.n_envs, generator=self.generator).chunk(self.shape.n_minibatches):
+                state = tuple(leaf[:, envs] for leaf in first)
+                q, _ = self.network(rows["inputs"][:, envs], rows["done"][:, envs], state)
+                taken = q.gather(2, rows["action"][:, envs].unsqueeze(2)).squeeze(2)
+                self.optimizer.zero_grad()
+                torch.autograd.backward((taken - targets[:, envs]).square().mean() / 2)
+                nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT_NORM)
+                self.optimizer.step()
+
+
+def ours(core: str, hidden_size: int, shape: Shape) -> Callable[[], None]:
+    """Return one update of ours."""
+    world = TMaze()
+    network = make_network(world, NetworkConfig(core=core, hidden_size=hidden_size), seed=0)
+    actor = Actor(network, world.driver(shape.n_envs, seeded_generator(0, "driver")), seeded_generator(0, "exploration"))
+    learner = PqnLearner(network, PqnConfig(**asdict(shape)), world.discount, seeded_generator(0, "minibatches"))
+    return lambda: learner.update(actor.collect(shape.n_steps, EPSILON), LEARNING_RATE)
+
+
+def plain(core: str, hidden_size: int, shape: Shape) -> Callable[[], None]:
+    """Return one update of the plain loop."""
+    world = TMaze()
+    network = PlainNetwork(core, count_inputs(world, CHANNELS), hidden_size, world.n_actions)
+    return PlainPqn(network, world.driver(shape.n_envs, seeded_generator(0, "driver")), shape).update
+
+
+def rate(update: Callable[[], None], n_steps: int, seconds: float) -> float:
+    """Return environment steps per processor second over at least so many seconds."""
+    start, count = time.process_time(), 0
+    while (elapsed := time.process_time() - start) < seconds:
+        update()
+        count += 1
+    return count * n_steps / elapsed
+
+
+def compare(core: str, hidden_size: int, shape: Shape, seconds: float, repeats: int) -> dict[str, object]:
+    """Time both in turns."""
+    n_steps, updates = shape.n_envs * shape.n_steps, [kind(core, hidden_size, shape) for kind in (ours, plain)]
+    for update in updates:
+        update()
+    turns = [[rate(update, n_steps, seconds) for update in updates] for _ in range(repeats)]
+    fast, slow = (max(rates) for rates in zip(*turns, strict=True))
+    ratio = statistics.median(first / second for first, second in turns)
+    rates = {"ours_steps_per_s": round(fast), "plain_steps_per_s": round(slow), "ratio": round(ratio, 2)}
+    return {"core": core, "hidden_size": hidden_size, **asdict(shape), **rates}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fast", action="store_true", help="one short turn each")
+    seconds, repeats = (0.5, 1) if parser.parse_args().fast else (3.0, 3)
+    torch.set_num_threads(1)
+    sizes = [("lstm", 256), ("lstm", 64), ("gru", 256), ("gru", 64)]
+    results = [compare(core, size, shape, seconds, repeats) for core, size in sizes for shape in SHAPES]
+    print(json.dumps({"benchmark": "pqn_speed", "versions": package_versions(), "threads": 1, "results": results}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
