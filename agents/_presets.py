@@ -41,11 +41,20 @@ def training_preset(world_name: str) -> tuple[NetworkConfig, PqnConfig]:
     return PRESETS[world_name]
 
 
+SETTLING = 1e-5
+"""Step size at the end: small enough that the last network is as good as the best one."""
+
+TMAZE = PqnConfig(total_steps=1_000_000, final_learning_rate=SETTLING, epsilon_end=0.2, n_evaluations=25)
+"""Long after the return has settled; much exploration, because Q of the wrong turns has to stay right."""
+
 PRESETS: dict[str, tuple[NetworkConfig, PqnConfig]] = {
-    "tmaze": (NetworkConfig(core="gru"), PqnConfig(total_steps=1_000_000, epsilon_end=0.2)),
-    "tmaze-irrelevant": (NetworkConfig(core="gru"), PqnConfig(total_steps=1_000_000, epsilon_end=0.2)),
-    "red-light": (NetworkConfig(core="gru"), PqnConfig()),
-    "four-rooms": (NetworkConfig(core="gru"), PqnConfig(total_steps=1_000_000)),
+    "tmaze": (NetworkConfig(core="gru"), TMAZE),
+    "tmaze-irrelevant": (NetworkConfig(core="gru"), TMAZE),
+    "red-light": (NetworkConfig(core="gru"), PqnConfig(total_steps=300_000, final_learning_rate=SETTLING, n_evaluations=25)),
+    "four-rooms": (
+        NetworkConfig(core="gru", hidden_size=128),
+        PqnConfig(total_steps=2_000_000, final_learning_rate=SETTLING, epsilon_end=0.1),
+    ),
     "cartpole": (NetworkConfig(core="gru"), PqnConfig(total_steps=1_000_000)),
     "pendulum": (NetworkConfig(core="gru"), PqnConfig(total_steps=1_000_000)),
     "minigrid-memory": (
@@ -54,7 +63,16 @@ PRESETS: dict[str, tuple[NetworkConfig, PqnConfig]] = {
     ),
     "popgym-repeat": (
         NetworkConfig(core="gru"),
-        PqnConfig(total_steps=400_000, n_envs=32, n_steps=64, n_evaluations=10, n_evaluation_episodes=64),
+        PqnConfig(
+            total_steps=400_000,
+            n_envs=32,
+            n_steps=51,
+            n_epochs=4,
+            n_minibatches=8,
+            final_learning_rate=SETTLING,
+            n_evaluations=10,
+            n_evaluation_episodes=64,
+        ),
     ),
 }
 """World name -> architecture and training."""
