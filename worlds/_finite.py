@@ -133,6 +133,12 @@ class FiniteWorld(World):
 
     # --- ground truth ---------------------------------------------------------------------------------------------
 
+    @property
+    def state_factor(self) -> str | None:
+        """Name of the factor whose classes are the states themselves; None if no factor is as fine as the state."""
+        states = torch.arange(self.tables.n_states)
+        return next((name for name, classes in self.class_maps.items() if torch.equal(classes.cpu(), states)), None)
+
     def belief_filter(self, channels: frozenset[str]) -> FiniteFilter:
         """Return the exact Bayes filter that conditions on exactly `channels` (and on the episode going on)."""
         return FiniteFilter(self.tables, channels)

@@ -69,12 +69,13 @@ class FourRooms(FiniteWorld):
             factors={
                 Factor("cell", "categorical", n_cells, "policy", labels=_cell_labels(self.cell_positions)): cell,
                 Factor("goal", "categorical", n_goals, "policy", labels=ROOMS): torch.arange(n_goals).repeat_interleave(n_cells),
+                Factor("state", "categorical", n_goals * n_cells, "policy"): torch.arange(n_goals * n_cells),
             },
             action_names=tuple(MOVES),
             discount=0.95,
             time_limit=60,
             exploration=(0.25,) * 4,
-            headline=Headline("cell", horizon=5),
+            headline=Headline("state", horizon=5),
             positions=(self.cell_positions[cell].flip(1) * torch.tensor([1, -1])).double(),
         )
 

@@ -65,7 +65,7 @@ class TMaze(FiniteWorld):
             discount=0.98,
             time_limit=math.ceil(length / ((1 - stochasticity) * drift) - 1e-9),
             exploration=EXPLORATION,
-            headline=Headline("position", horizon=5),
+            headline=Headline("state", horizon=5),
             positions=_positions(length),
         )
 

@@ -65,6 +65,7 @@ class Headline:
     """The one cell of a world that its ladder is decided in, fixed before any agent is looked at."""
 
     factor: str
+    """In a finite world the factor that is its whole state: the own-update score is about s."""
     horizon: int
     """Number of forked steps k* of the own-update score."""
     site: str = "core.h"
