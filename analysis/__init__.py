@@ -22,17 +22,21 @@ Examine any agent on a recorded stream, here one whose hidden state is the exact
 True
 """
 
-from worldprobe.analysis._config import ConfigError, RunConfig, StreamConfig, preset, read_config
+from worldprobe.analysis._answer import answer
+from worldprobe.analysis._bits import BitsConfig, usable_bits
+from worldprobe.analysis._config import ConfigError, RunConfig, StreamConfig, command_line, preset, read_config
 from worldprobe.analysis._decoders import Decoder
-from worldprobe.analysis._emergence import emergence
+from worldprobe.analysis._emergence import emergence, reweighted_emergence
 from worldprobe.analysis._examine import Examination, ExamineConfig, Twins
-from worldprobe.analysis._figures import draw_beliefs, plot_emergence, plot_model_share, plot_own_update, plot_training
+from worldprobe.analysis._figures import draw_beliefs, plot_emergence, plot_model_share, plot_own_update, plot_return, plot_training
+from worldprobe.analysis._findings import Findings
 from worldprobe.analysis._floors import FloorConfig
 from worldprobe.analysis._labels import Labels
 from worldprobe.analysis._ladder import Rung, climb
 from worldprobe.analysis._measurement import Cell, LossSums, Measurement, Share, measure
+from worldprobe.analysis._networks import over_networks
 from worldprobe.analysis._own_update import Future, own_update
-from worldprobe.analysis._report import Findings, answer, write_report
+from worldprobe.analysis._report import write_report
 from worldprobe.analysis._run import probe_stage, record_stage, report_stage, run, train_stage
 from worldprobe.analysis._sources import Hidden, History, Joined, Lifted, Source
 from worldprobe.analysis._stream import Stream
@@ -62,8 +66,11 @@ __all__ = [
     "Future",
     "measure",
     "emergence",
+    "reweighted_emergence",
+    "usable_bits",
     "own_update",
     "sufficiency",
+    "over_networks",
     "as_table",
     "read_table",
     # claims
@@ -74,6 +81,7 @@ __all__ = [
     "plot_model_share",
     "plot_emergence",
     "plot_training",
+    "plot_return",
     "draw_beliefs",
     "Findings",
     "answer",
@@ -81,7 +89,9 @@ __all__ = [
     # runs
     "RunConfig",
     "StreamConfig",
+    "BitsConfig",
     "ConfigError",
+    "command_line",
     "preset",
     "read_config",
     "run",

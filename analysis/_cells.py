@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from worldprobe.activations import open_recording
-from worldprobe.agents import TrainingResult, find_training, fresh_initialisations, load_checkpoint, weight_noise_twins
+from worldprobe.agents import TrainingResult, echo_state_twins, find_training, fresh_initialisations, load_checkpoint, weight_noise_twins
+from worldprobe.analysis._bits import usable_bits
 from worldprobe.analysis._codelength import representation
 from worldprobe.analysis._config import RunConfig
 from worldprobe.analysis._examine import Examination, Twins
@@ -37,20 +38,32 @@ def cell_names(directory: Path, config: RunConfig) -> list[str]:
     """Return the cells of a run in the order in which they are best started: the longest first."""
     checkpoints = [path.stem for path in examined(directory).checkpoints.values()]
     networks = network_names(config) if config.n_networks + config.n_yoked > 1 else []
-    return [*STREAMS, *(["codelength"] if config.codelength else []), *networks, *checkpoints]
+    sites = [f"site {site}" for site in further_sites(config)]
+    return [*STREAMS, "bits", *(["codelength"] if config.codelength else []), *networks, *sites, *checkpoints]
+
+
+def further_sites(config: RunConfig) -> list[str]:
+    """Return the recorded sites that are examined beside the headline's; Q-values are an output, not a representation."""
+    headline = make_world(config.world).headline.site
+    return [site for site in config.streams.sites if site not in (headline, "q")]
 
 
 def measure_cell(directory: Path, config: RunConfig, name: str) -> list[Measurement]:
     """Return the measurements of one cell."""
     if name in STREAMS:
         return examination(directory, config, name).everything()
+    common = examination(directory, config, "common")
+    if name == "bits":
+        return usable_bits(common, config.bits)
     if name == "codelength":
-        return representation(examination(directory, config, "common"))
+        return representation(common)
+    if name.startswith("site "):
+        return common.follow(common.agent, "site", "trained", site=name.removeprefix("site "))
     if name in network_names(config):
         network, _ = load_checkpoint(find_training(network_directory(directory, name)).best)
-        return examination(directory, config, "common").follow(network, "network", name)
+        return common.follow(network, "network", name)
     network, info = load_checkpoint(examined(directory).final.with_name(f"{name}.safetensors"))
-    return examination(directory, config, "common").follow(network, "emergence", "trained", info.step)
+    return common.follow(network, "emergence", "trained", info.step)
 
 
 def examination(directory: Path, config: RunConfig, stream: str) -> Examination:
@@ -71,4 +84,5 @@ def make_twins(directory: Path, config: RunConfig, world: World) -> Twins:
     own, _ = load_checkpoint(examined(directory).checkpoints[0])
     agent, _ = load_checkpoint(examined(directory).best)
     fresh = fresh_initialisations(world, config.network, config.seed, config.examine.n_twins)
-    return Twins(own, tuple(fresh), tuple(weight_noise_twins(own, agent, config.seed, config.examine.n_twins)))
+    noise = weight_noise_twins(own, agent, config.seed, config.examine.n_twins)
+    return Twins(own, tuple(fresh), tuple(noise), tuple(echo_state_twins(world, config.network, config.seed)))

@@ -35,10 +35,9 @@ def representation(examination: Examination) -> list[Measurement]:
     against = {"F1 linear": _bits(examination.floors["F1 linear"].source.rows(0)[rows], labels, stream)}
     if control is not None:
         against["control"] = _bits(hidden, control, stream)
-    return [
-        measure(LossSums(other, code, None, float(len(rows)), len(rows)), examination.cell("codelength", name), factor, horizon=0)
-        for name, other in against.items()
-    ]
+    n = len(rows)
+    sums = {name: LossSums(other, code, None, float(n), n, unit="bits") for name, other in against.items()}
+    return [measure(each, examination.cell("codelength", name), factor, horizon=0) for name, each in sums.items()]
 
 
 def _bits(features: NDArray[np.float32], labels: NDArray[np.int64], stream: Stream) -> NDArray[np.float64]:

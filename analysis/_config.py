@@ -9,10 +9,11 @@ from typing import Any
 
 import tyro
 
-from worldprobe.agents import NetworkConfig, PqnConfig
+from worldprobe.agents import NetworkConfig, PqnConfig, make_network, training_preset
+from worldprobe.analysis._bits import BitsConfig
 from worldprobe.analysis._examine import ExamineConfig
 from worldprobe.analysis._tables import write_atomically
-from worldprobe.worlds import WORLDS
+from worldprobe.worlds import WORLDS, make_world
 
 
 class ConfigError(ValueError):
@@ -29,6 +30,8 @@ class StreamConfig:
     """Episodes under the agent's own policy."""
     epsilon: float = 0.05
     """Exploration of the agent's own policy while it is recorded."""
+    sites: tuple[str, ...] = ("core.h", "q")
+    """Sites of the network that are recorded; those beside the headline's are examined as well, briefly."""
     n_envs: int = 128
     """Environments stepped at once."""
     n_evaluation: int = 1000
@@ -59,6 +62,8 @@ class RunConfig:
     """What is recorded."""
     examine: ExamineConfig = field(default_factory=ExamineConfig)
     """How it is probed."""
+    bits: BitsConfig = field(default_factory=BitsConfig)
+    """The families of probes that the second score, usable information in bits, is relative to."""
 
     def full(self) -> RunConfig:
         """Return the configuration that decides every rung of this version: 5 networks, 5 yoked ones, codelengths."""
@@ -85,17 +90,48 @@ def preset(world: str) -> RunConfig:
     """
     if world not in WORLDS:
         raise ConfigError(f"there is no world {world!r}; choose one of {', '.join(WORLDS)}")
-    return replace(PRESETS.get(world, RunConfig()), world=world)
+    network, training = training_preset(world)
+    return RunConfig(world=world, network=network, training=training, streams=STREAMS.get(world, StreamConfig()))
 
 
-PRESETS: dict[str, RunConfig] = {
-    "tmaze": RunConfig(training=PqnConfig(total_steps=500_000, epsilon_end=0.2)),
-    "minigrid-memory": RunConfig(
-        training=PqnConfig(total_steps=400_000, n_envs=32, n_steps=64, n_evaluations=10, n_evaluation_episodes=64),
-        streams=StreamConfig(n_common=200, n_own=400, n_envs=32, n_evaluation=200),
-    ),
+def command_line(config: RunConfig) -> str:
+    """Return the command that makes a run again: the seed, and every setting that is not the preset of its world.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> command_line(replace(preset("tmaze").full(), n_processes=1))
+    'worldprobe run tmaze --seed 0 --full --n-processes 1'
+    """
+    is_full = config.full() == config
+    default = preset(config.world).full() if is_full else preset(config.world)
+    settings = _flattened(config.to_json())
+    changed = {name: value for name, value in settings.items() if name != "seed" and value != _flattened(default.to_json())[name]}
+    words = ["worldprobe run", config.world, f"--seed {config.seed}", *["--full"] * is_full]
+    return " ".join([*words, *(_flag(name, value) for name, value in changed.items())])
+
+
+def _flattened(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by their dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _flag(name: str, value: Any) -> str:
+    """One setting as the command line spells it."""
+    option = name.replace("_", "-")
+    if isinstance(value, bool):
+        head, _, tail = option.rpartition(".")
+        return f"--{option}" if value else f"--{head + '.' if head else ''}no-{tail}"
+    return f"--{option} {' '.join(map(str, value)) if isinstance(value, list) else value}"
+
+
+STREAMS: dict[str, StreamConfig] = {
+    "minigrid-memory": StreamConfig(n_common=200, n_own=400, n_envs=32, n_evaluation=200),
 }
-"""Configurations of worlds that the defaults do not suit."""
+"""What is recorded of worlds that the default does not suit."""
 
 
 def check_directory(directory: Path, config: RunConfig) -> None:
@@ -104,8 +140,9 @@ def check_directory(directory: Path, config: RunConfig) -> None:
     Raises
     ------
     ConfigError
-        If the directory holds another configuration; the message names what differs.
+        If the directory holds another configuration (the message names what differs), or the network has no such site.
     """
+    _check_sites(config)
     path = directory / "config.json"
     if path.exists():
         differing = sorted(_differences(read_config_values(directory), config.to_json()))
@@ -119,6 +156,17 @@ def check_directory(directory: Path, config: RunConfig) -> None:
         raise ConfigError(f"{directory} is not empty and holds no config.json: name another --directory")
     directory.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(config.to_json(), indent=2) + "\n")
+
+
+def _check_sites(config: RunConfig) -> None:
+    """Refuse sites that the network does not have, and a selection without the headline's."""
+    world = make_world(config.world)
+    known = [*make_network(world, config.network, config.seed).sites, "core.state"]
+    unknown = [site for site in config.streams.sites if site not in known]
+    if unknown:
+        raise ConfigError(f"the network has no site {', '.join(map(repr, unknown))}; its sites are {', '.join(known)}")
+    if world.headline.site not in config.streams.sites:
+        raise ConfigError(f"the sites must hold {world.headline.site!r}, which the ladder is decided in; got {config.streams.sites}")
 
 
 def read_config_values(directory: Path) -> dict[str, Any]:

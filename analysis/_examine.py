@@ -12,7 +12,7 @@ import torch
 from worldprobe.activations import fork_stream
 from worldprobe.agents import Agent
 from worldprobe.analysis._decoders import Decoder, Losses
-from worldprobe.analysis._emergence import emergence
+from worldprobe.analysis._emergence import emergence, reweighted_emergence
 from worldprobe.analysis._floors import FloorConfig, floor_sources
 from worldprobe.analysis._measurement import Cell, Measurement
 from worldprobe.analysis._own_update import Future, own_update
@@ -54,6 +54,8 @@ class Twins:
     """Other initialisations; 19 make one rank test at 5 %."""
     noise: tuple[Agent, ...] = ()
     """The initialisation moved by Gaussian noise of the norm of the training displacement; 19 likewise."""
+    echo: tuple[Agent, ...] = ()
+    """Echo-state reservoirs over a range of gains: the best that mere memory does (printed; no rung stands on them)."""
 
 
 @dataclass
@@ -107,7 +109,10 @@ class Examination:
         """Emergence beyond every form of each floor, and the hidden state in place of it."""
         beyond = [m for name, floor in self.floors.items() for m in emergence(floor, self.joined[name], self.cell("emergence", name))]
         instead = [m for name, floor in self.floors.items() for m in emergence(floor, self.decoder, self.cell("replacement", name))]
-        return self._with_best(beyond) + self._with_best(instead)
+        evenly = [
+            m for name, floor in self.floors.items() for m in reweighted_emergence(floor, self.joined[name], self.cell("reweighted", name))
+        ]
+        return self._with_best(beyond) + self._with_best(instead) + self._with_best(evenly)
 
     def _with_best(self, measured: list[Measurement]) -> list[Measurement]:
         """Add, for each floor and factor, the form that did best on validation episodes, once more under the floor's own name."""
@@ -119,14 +124,14 @@ class Examination:
         forms = [name for name in self.floors if name.startswith(f"{floor} ")]
         return min(forms, key=lambda name: self.floors[name].validation_loss[factor])
 
-    def follow(self, network: Agent, quantity: str, name: str, step: int = -1) -> list[Measurement]:
-        """Measure another network on this stream, briefly: its state and its own update beyond F0, read linearly."""
-        site, floor = Hidden(self.stream, network, self.hidden.site), Decoder(History(self.stream))
-        cell = Cell(quantity, name, self.name, site.site, "F0 linear", step=step)
-        measured = emergence(floor, Decoder(Joined(floor.source, site)), cell)
+    def follow(self, network: Agent, quantity: str, name: str, step: int = -1, site: str | None = None) -> list[Measurement]:
+        """Measure another network, or another site, on this stream, briefly: its state and its own update beyond F0, read linearly."""
+        hidden, floor = Hidden(self.stream, network, site or self.hidden.site), Decoder(History(self.stream))
+        cell = Cell(quantity, name, self.name, hidden.site, "F0 linear", step=step)
+        measured = emergence(floor, Decoder(Joined(floor.source, hidden)), cell)
         if self.can_fork:
             cell = replace(cell, quantity="own-update" if quantity == "emergence" else f"{quantity}-update")
-            measured += own_update(self.future, self._on_forks(floor), self._on_forks(Decoder(site)), cell)
+            measured += own_update(self.future, self._on_forks(floor), self._on_forks(Decoder(hidden)), cell)
         return measured
 
     def training(self) -> list[Measurement]:
@@ -139,20 +144,21 @@ class Examination:
             yield "own init", self.twins.own
         yield from ((f"fresh {index:02d}", twin) for index, twin in enumerate(self.twins.fresh))
         yield from ((f"noise {index:02d}", twin) for index, twin in enumerate(self.twins.noise))
+        yield from ((twin.name, twin) for twin in self.twins.echo)
 
     def _with_input(self, agent: Agent) -> Decoder:
         return Decoder(Joined(History(self.stream), Hidden(self.stream, agent, self.hidden.site)))
 
     def sufficiency(self) -> list[Measurement]:
-        """Tests of predictive state representations, under the world's law and under a counterfeit one."""
-        if "state" not in self.stream.labels.columns:
+        """Tests of predictive state representations, under the world's law and under counterfeit ones."""
+        if "optimum" not in self.world.gives or finite_core(self.world).state_factor is None:
             return []
         floor, joined, horizons = self.floors["F0 linear"], self.joined["F0 linear"], (1, 2, self.world.headline.horizon)
-        laws = {"true": finite_core(self.world), "counterfeit": finite_core(self._counterfeit_laws(1)[0])}
+        counterfeits = {f"counterfeit {index:02d}": law for index, law in enumerate(self._counterfeit_laws(self.config.n_counterfeits))}
         return [
             m
-            for law, world in laws.items()
-            for m in sufficiency(floor, joined, world, horizons, self.cell("sufficiency", "F0 linear", law))
+            for name, law in {"true": self.world, **counterfeits}.items()
+            for m in sufficiency(floor, joined, finite_core(law), horizons, self.cell("sufficiency", "F0 linear", name))
         ]
 
     def _counterfeit_laws(self, n_laws: int) -> list[World]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,10 +11,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from worldprobe.analysis._examples import Arrays
-from worldprobe.worlds import Factor, Headline
+from worldprobe.worlds import Factor
 
 COLOURS = {
     "ceiling": "#222222",
@@ -32,6 +33,8 @@ NAMES = {
     "unknown": "relevance unknown",
 }
 
+FORKED_STEPS = "forked steps k under random actions"
+
 STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -43,11 +46,11 @@ STYLE = {
 
 
 def plot_own_update(table: pd.DataFrame, factor: str, stream: str, ax: Axes | None = None) -> Axes:
-    """Draw R^2 of the decoded state after k forked steps: floors, initialisation, the agent's own update, the exact filter."""
+    """Draw R^2 of the decoded factor after k forked steps: floors, initialisation, the agent's own update, the exact filter."""
     ax = ax or plt.subplots()[1]
     rows = _rows(table, "own-update", factor, stream)
-    _curve(ax, rows[rows.floor == "F0 best"], "r2_ceiling", "exact Bayes filter (ceiling)", "ceiling", "-")
     best = rows[rows.floor == "F0 best"].sort_values("horizon")
+    _curve(ax, best, "r2_ceiling", "exact Bayes filter (ceiling)", "ceiling", "-")
     _curve(ax, best, "r2_agent", "agent's own update, decoder frozen", "agent", "-", marker="o")
     ax.fill_between(best.horizon, best.r2_floor + best.gain_lower, best.r2_floor + best.gain_upper, color=COLOURS["agent"], alpha=0.2, lw=0)
     _curve(ax, _rows(table, "own-update-refit", factor, stream), "r2_agent", "agent, decoder refit", "agent", ":")
@@ -55,12 +58,8 @@ def plot_own_update(table: pd.DataFrame, factor: str, stream: str, ax: Axes | No
     _curve(ax, rows[rows.floor == "F1 best"], "r2_floor", "floor F1: history and twin", "memory", "--")
     _curve(ax, best, "r2_floor", "floor F0: present input and time", "floor", "-")
     shown = rows[["r2_ceiling", "r2_agent"]].to_numpy()
-    ax.set(
-        xlabel="forked steps k under random actions",
-        ylabel="R² of the decoded state",
-        title=factor,
-        ylim=(min(-0.05, np.nanmin(shown) - 0.05), 1.03),
-    )
+    lowest, highest = min(0.0, float(np.nanmin(shown))), float(np.nanmax(shown))
+    ax.set(xlabel=FORKED_STEPS, ylabel="R² of the decoded factor", ylim=(lowest - 0.05, min(1.03, highest + 0.12)))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
 
@@ -73,10 +72,20 @@ def plot_model_share(table: pd.DataFrame, factor: str, stream: str, ax: Axes | N
     counterfeit = table[(table.quantity == "own-update") & (table.factor == factor) & (table.stream == stream) & (table.law != "true")]
     ax.axhline(1, color=COLOURS["ceiling"], lw=1)
     ax.axhline(0, color=COLOURS["floor"], lw=1)
-    ax.plot(counterfeit.horizon, counterfeit.estimate, "x", color=COLOURS["counterfeit"], ms=4, alpha=0.6, label="under counterfeit laws")
+    ax.plot(
+        counterfeit.horizon,
+        counterfeit.estimate,
+        "x",
+        color=COLOURS["counterfeit"],
+        ms=4,
+        alpha=0.6,
+        zorder=3,
+        label="under counterfeit laws",
+    )
     error = np.abs(best[["lower", "upper"]].to_numpy().T - best.estimate.to_numpy())
     ax.errorbar(best.horizon, best.estimate, error, color=COLOURS["agent"], marker="o", capsize=2, label="under the world's law, 95 %")
-    ax.set(xlabel="forked steps k under random actions", ylabel="E_model(k), share of floor to filter", ylim=(-1.05, 1.1))
+    lowest = min([0.0, *best.lower, *counterfeit.estimate.dropna()])
+    ax.set(xlabel=FORKED_STEPS, ylabel="$E_{model}(k)$, share of the room", ylim=(max(-1.5, lowest) - 0.1, 1.1))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
 
@@ -124,23 +133,44 @@ def _say_why(ax: Axes, missing: pd.DataFrame, factors: Sequence[str], offset: fl
         ax.annotate("not estimable", (0.02, factors.index(name) + offset), va="center", fontsize=6, color=COLOURS["memory"])
 
 
-def plot_training(table: pd.DataFrame, headline: Headline, ax: Axes | None = None) -> Axes:
-    """Draw emergence over training on the common streams, beside the return."""
+def plot_training(table: pd.DataFrame, quantity: str, horizon: int, ax: Axes | None = None) -> Axes:
+    """Draw the share of every factor beyond the input over training, on the common streams, with 95 % bands.
+
+    `quantity` is "emergence" (the state now, `horizon` 0) or "own-update" (after `horizon` forked steps).
+    """
     ax = ax or plt.subplots()[1]
-    rows = table[(table.step >= 0) & table.quantity.isin(["emergence", "own-update"]) & table.estimable]
-    palette = dict(zip(dict.fromkeys(rows.factor), sns.color_palette("colorblind"), strict=False))
-    for factor, colour in palette.items():
-        for quantity, style, horizon in (("emergence", "-", 0), ("own-update", "--", headline.horizon)):
-            chosen = rows[(rows.factor == factor) & (rows.quantity == quantity) & (rows.horizon == horizon)].sort_values("step")
-            label = f"{factor}: state now" if quantity == "emergence" else f"{factor}: own update, k = {horizon}"
-            ax.plot(chosen.step.clip(lower=1), chosen.estimate, style, color=colour, marker="o", ms=3, label=label)
-            if quantity == "emergence":
-                ax.fill_between(chosen.step.clip(lower=1), chosen.lower, chosen.upper, color=colour, alpha=0.15, lw=0)
+    rows = table[(table.step >= 0) & (table.quantity == quantity) & (table.horizon == horizon) & table.estimable]
+    for factor, colour in zip(dict.fromkeys(rows.factor), sns.color_palette("colorblind"), strict=False):
+        chosen = rows[rows.factor == factor].sort_values("step")
+        ax.plot(chosen.step, chosen.estimate, color=colour, marker="o", ms=3, label=factor)
+        ax.fill_between(chosen.step, chosen.lower, chosen.upper, color=colour, alpha=0.15, lw=0)
     ax.axhline(0, color=COLOURS["floor"], lw=1)
-    ax.set_xscale("log")
-    ax.set(xlabel="environment steps of training (1 = untrained)", ylabel="share beyond the input")
-    ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.01, 0.5))
+    ax.set(ylabel="share beyond the input", ylim=(min(-0.05, rows.estimate.min() - 0.05) if len(rows) else -0.05, 1.05))
+    _training_axis(ax, rows.step)
+    ax.legend(fontsize="small")
     return ax
+
+
+def plot_return(training: Mapping[str, Any], ax: Axes | None = None) -> Axes:
+    """Draw the greedy return over training beside the best known policy's; `training` has "step", "return" and "best_known"."""
+    ax = ax or plt.subplots()[1]
+    ax.plot(training["step"], training["return"], color=COLOURS["agent"], lw=1.2, label="this network")
+    if training["best_known"] is not None:
+        ax.axhline(training["best_known"], color=COLOURS["ceiling"], lw=1, label="best known policy")
+    ax.set(ylabel="greedy return (sum of rewards)")
+    _training_axis(ax, pd.Series(training["step"]))
+    ax.legend(fontsize="small", loc="lower right")
+    return ax
+
+
+def _training_axis(ax: Axes, steps: pd.Series) -> None:
+    """Steps of training on a logarithmic axis that begins with the untrained network."""
+    trained = steps[steps > 0]
+    first = max(1.0, float(trained.min())) if len(trained) else 1.0
+    ax.set_xscale("symlog", linthresh=first, linscale=0.5)
+    ax.set(xlabel="environment steps of training", xlim=(-first / 3, 1.3 * max(first, float(steps.max()))))
+    ax.xaxis.set_major_locator(FixedLocator([0, *(10.0**power for power in range(10) if 10.0**power >= first)]))
+    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def draw_beliefs(examples: Arrays, factor: Factor, episode: int = 0) -> Figure:

@@ -59,7 +59,7 @@ def _form(form: str, source: Source, width: int, config: FloorConfig) -> Source:
     units = max(128, width)
 
     def random(features: Array, _targets: Array, folds: Folds, _groups: Folds) -> list[FeatureMap]:
-        return [RandomFeatures(2 * units, random_state=config.seed).fit(features)] * (int(folds.max()) + 1)
+        return [RandomFeatures(2 * units, kind="cos", random_state=config.seed).fit(features)] * (int(folds.max()) + 1)
 
     def mlp(features: Array, targets: Array, folds: Folds, groups: Folds) -> list[FeatureMap]:
         network = MLPProbe((units, units), batch_size=1024, max_epochs=config.mlp_epochs, random_state=config.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,12 @@ from worldprobe.worlds import Factor
 
 MINIMUM_ROOM = 0.02
 """Smallest (floor - ceiling) / total variation at which a share is printed: below it the world cannot tell a model from its floor."""
+
+
+Unit = Literal["R2", "bits"]
+"""Quadratic losses over the total variation, or log-losses per label."""
+
+UNITS: dict[Unit, str] = {"R2": "R²", "bits": "bits per label"}
 
 
 @dataclass(frozen=True)
@@ -49,25 +56,30 @@ class Share:
 
 @dataclass(frozen=True)
 class LossSums:
-    """Squared errors summed over each episode, (n_episodes,), of a floor, an agent and (where known) the Bayes ceiling."""
+    """Losses summed over each episode, (n_episodes,), of a floor, an agent and (where known) the Bayes ceiling."""
 
     floor: NDArray[np.float64]
     agent: NDArray[np.float64]
     ceiling: NDArray[np.float64] | None
     total: float
-    """Total variation of the labels over the same rows."""
+    """What losses are divided by: the total variation of the labels over the same rows ("R2"), or the number of labels ("bits")."""
     n_rows: int
+    unit: Unit = "R2"
 
-    def r2(self, losses: NDArray[np.float64] | None) -> float:
-        """1 - losses / total variation; NaN where either is missing."""
-        return float(1 - losses.sum() / self.total) if losses is not None and self.total > 0 else np.nan
+    def levels(self, unit: Unit) -> tuple[float, float, float]:
+        """R^2, or bits per label, of floor, agent and ceiling; NaN where it is missing, or the losses are in the other unit."""
+        is_known, losses = self.unit == unit and self.total > 0, (self.floor, self.agent, self.ceiling)
+        means = [float(each.sum() / self.total) if is_known and each is not None else np.nan for each in losses]
+        floor, agent, ceiling = (1 - mean for mean in means) if unit == "R2" else means
+        return floor, agent, ceiling
 
 
 @dataclass(frozen=True)
 class Measurement:
     """One row of results.csv: a cell, a factor, a horizon, and how much of the room the agent fills there.
 
-    `gain` is the numerator of the share over the total variation, in points of R^2: it stands where the share is not estimable.
+    `gain` is the numerator of the share over `LossSums.total`, in points of R^2 or bits per label: it stands where the share is not
+    estimable.
     """
 
     cell: Cell
@@ -75,6 +87,7 @@ class Measurement:
     relevance: str
     horizon: int
     share: Share
+    unit: Unit
     gain: float
     gain_lower: float
     gain_upper: float
@@ -83,6 +96,10 @@ class Measurement:
     r2_floor: float
     r2_agent: float
     r2_ceiling: float
+    bits_floor: float
+    """Held-out bits per label; NaN where the score is R^2, as R^2 is where it is bits."""
+    bits_agent: float
+    bits_ceiling: float
     n_episodes: int
     n_rows: int
 
@@ -99,19 +116,24 @@ def measure(sums: LossSums, cell: Cell, factor: Factor, horizon: int, *, level: 
     or where there is no ceiling; the gain in R^2 points stands in every case.
     """
     gain, total = sum_interval(sums.floor - sums.agent, level=level), sums.total if sums.total > 0 else np.nan
+    (r2_floor, r2_agent, r2_ceiling), (bits_floor, bits_agent, bits_ceiling) = sums.levels("R2"), sums.levels("bits")
     return Measurement(
         cell=cell,
         factor=factor.name,
         relevance=factor.relevance,
         horizon=horizon,
         share=share(sums, level),
+        unit=sums.unit,
         gain=gain.estimate / total,
         gain_lower=gain.lower / total,
         gain_upper=gain.upper / total,
         p_value=gain.p_value,
-        r2_floor=sums.r2(sums.floor),
-        r2_agent=sums.r2(sums.agent),
-        r2_ceiling=sums.r2(sums.ceiling),
+        r2_floor=r2_floor,
+        r2_agent=r2_agent,
+        r2_ceiling=r2_ceiling,
+        bits_floor=bits_floor,
+        bits_agent=bits_agent,
+        bits_ceiling=bits_ceiling,
         n_episodes=len(sums.floor),
         n_rows=sums.n_rows,
     )
@@ -125,7 +147,9 @@ def share(sums: LossSums, level: float = 0.95) -> Share:
         return Share.none("no exact belief in this world, hence no ceiling")
     room = float(sums.floor.sum() - sums.ceiling.sum()) / sums.total
     if room < MINIMUM_ROOM:
-        return Share.none(f"floor and ceiling are {max(room, 0):.3f} R^2 apart: this world cannot tell a model from this floor here")
+        return Share.none(
+            f"floor and ceiling are {max(room, 0):.3f} {UNITS[sums.unit]} apart: this world cannot tell a model from this floor here"
+        )
     ratio = ratio_interval(sums.floor - sums.agent, sums.floor - sums.ceiling, level=level)
     if not ratio.estimable:
         return Share.none(ratio.reason or "unbounded interval")

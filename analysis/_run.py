@@ -20,6 +20,7 @@ from worldprobe.analysis._cells import cell_names, examination, examined, measur
 from worldprobe.analysis._config import ConfigError, RunConfig, check_directory, read_config
 from worldprobe.analysis._examples import collect_examples, save_examples
 from worldprobe.analysis._ladder import climb
+from worldprobe.analysis._networks import over_networks
 from worldprobe.analysis._report import write_report
 from worldprobe.analysis._summary import summarise
 from worldprobe.analysis._tables import as_table, read_table, with_false_discovery_rate, write_atomically, write_table
@@ -27,9 +28,6 @@ from worldprobe.worlds import make_world
 
 Progress = Callable[[str, float, str], None]
 """Called with the name of a stage, the share of it that is done, and what is going on."""
-
-SITES = ("core.h", "q")
-"""What a run's recordings hold of the network."""
 
 
 @contextmanager
@@ -110,7 +108,7 @@ def record_stage(directory: Path, progress: Progress) -> None:
             progress("record", (before + done) / total, f"{name} streams")
 
         target = directory / "recordings" / f"{name}.wpr"
-        record(agent, world, target, behaviour, n_episodes, seed, SITES, n_envs=streams.n_envs, progress=tell).close()
+        record(agent, world, target, behaviour, n_episodes, seed, streams.sites, n_envs=streams.n_envs, progress=tell).close()
         before += n_episodes
     progress("record", 1.0, "done")
 
@@ -127,7 +125,8 @@ def probe_stage(directory: Path, progress: Progress) -> None:
     folder.mkdir(exist_ok=True)
     missing = {name: (_probe_cell, directory, config, name) for name in names if not (folder / f"{name}.csv").exists()}
     _in_parallel(config, "probe", missing, progress, n_done=len(names) - len(missing))
-    table = pd.concat([read_table(folder / f"{name}.csv") for name in names], ignore_index=True)
+    tables = [read_table(folder / f"{name}.csv") for name in names]
+    table = pd.concat([each for each in tables if len(each)], ignore_index=True)
     _write_results(directory, config, table)
     progress("probe", 1.0, "done")
 
@@ -140,11 +139,12 @@ def _probe_cell(directory: Path, config: RunConfig, name: str) -> None:
 
 def _write_results(directory: Path, config: RunConfig, table: pd.DataFrame) -> None:
     """Write the table, and what is derived from it."""
-    headline = make_world(config.world).headline
-    table, ladder = with_false_discovery_rate(table, headline), climb(table, headline)
+    world = make_world(config.world)
+    table = with_false_discovery_rate(pd.concat([table, over_networks(table)], ignore_index=True), world.headline)
+    ladders = {factor.name: [asdict(rung) for rung in climb(table, world.headline, factor.name)] for factor in world.factors}
     common = examination(directory, config, "common")
     save_examples(collect_examples(common.decoder), directory / "examples.npz")
-    write_atomically(directory / "ladder.json", json.dumps([asdict(rung) for rung in ladder], indent=2) + "\n")
+    write_atomically(directory / "ladder.json", json.dumps(ladders, indent=2) + "\n")
     write_atomically(directory / "summary.json", json.dumps(summarise(directory, config, common), indent=2) + "\n")
     write_table(table, directory / "results.csv")
 

@@ -6,13 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from worldprobe.activations import package_versions
 from worldprobe.agents import evaluate_return, load_checkpoint
-from worldprobe.analysis._cells import STREAMS, examined, open_stream
-from worldprobe.analysis._config import RunConfig
-from worldprobe.analysis._emergence import visits
+from worldprobe.analysis._cells import STREAMS, examined, network_directory, open_stream
+from worldprobe.analysis._config import RunConfig, command_line
+from worldprobe.analysis._emergence import MIN_EPISODES, visits
 from worldprobe.analysis._examine import Examination
 from worldprobe.worlds import World, solve_pomdp
 
@@ -27,6 +28,7 @@ def summarise(directory: Path, config: RunConfig, common: Examination) -> dict[s
         "headline": asdict(world.headline),
         "factors": [asdict(factor) for factor in world.factors],
         "facts": _facts(directory, config, world),
+        "training": _training(directory, world),
         "visits": [row for stream in STREAMS for row in _visits(directory, config, world, stream)],
         "why_not": _why_not(world),
         "missing": _missing(world, common),
@@ -55,11 +57,30 @@ def _facts(directory: Path, config: RunConfig, world: World) -> list[str]:
     return facts
 
 
+def _training(directory: Path, world: World) -> dict[str, Any]:
+    """Greedy returns over the training of the examined network, and what the best known policy earns."""
+    metrics = pd.read_csv(network_directory(directory, "trained-0") / "metrics.csv")
+    channels = load_checkpoint(examined(directory).best)[0].channels
+    return {
+        "step": metrics.step.astype(int).tolist(),
+        "return": metrics.evaluation_return.tolist(),
+        "best_known": solve_pomdp(world, channels).undiscounted if "optimum" in world.gives else None,
+    }
+
+
 def _visits(directory: Path, config: RunConfig, world: World, stream: str) -> list[dict[str, Any]]:
     """Rows of the table of visits."""
     return [
-        {"stream": stream, "factor": name, "classes visited, exp(entropy)": f"{effective:.1f}", "episodes with the rarest class": rarest}
-        for name, (effective, rarest) in visits(open_stream(directory, config, world, stream)).items()
+        {
+            "stream": stream,
+            "factor": name,
+            "classes": world.factor(name).size,
+            "visited": len(counts.classes),
+            "exp(entropy of visits)": f"{counts.effective:.1f}",
+            f"in fewer than {MIN_EPISODES} episodes": counts.n_rare,
+            "episodes of the rarest": int(counts.n_episodes.min()),
+        }
+        for name, counts in visits(open_stream(directory, config, world, stream)).items()
     ]
 
 
@@ -95,7 +116,5 @@ def _missing(world: World, common: Examination) -> list[str]:
 
 
 def _commands(config: RunConfig) -> str:
-    """The commands that make the run again."""
-    full = " --full" if config.codelength else ""
-    run = f"worldprobe run {config.world} --seed {config.seed}{full}"
-    return f"{run}\nworldprobe report RUN_DIRECTORY    # figures and page again, from saved results"
+    """The commands that make the run, and its page, again."""
+    return f"{command_line(config)}\nworldprobe report RUN_DIRECTORY    # figures and page again, from saved results"

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
 
-from worldprobe.analysis._measurement import Measurement
+from worldprobe.analysis._measurement import Cell, Measurement, Share
 from worldprobe.probes import false_discovery_rate
 from worldprobe.worlds import Headline
 
-WORDS = ("quantity", "agent", "stream", "site", "floor", "law", "factor", "relevance", "reason")
+WORDS = ("quantity", "agent", "stream", "site", "floor", "law", "factor", "relevance", "reason", "unit")
 """Columns that stay words: "true" is a law there, not a truth value."""
 
 
+COLUMNS = [
+    *(field.name for kind in (Cell, Share) for field in fields(kind)),
+    *(field.name for field in fields(Measurement) if field.name not in ("cell", "share")),
+]
+
+
 def as_table(measurements: Sequence[Measurement]) -> pd.DataFrame:
-    """Return measurements as one tidy table."""
-    return pd.DataFrame([measurement.row() for measurement in measurements])
+    """Return measurements as one tidy table, of the same columns whatever was measured."""
+    return pd.DataFrame([measurement.row() for measurement in measurements], columns=COLUMNS)
 
 
 def with_false_discovery_rate(table: pd.DataFrame, headline: Headline) -> pd.DataFrame:

@@ -70,7 +70,7 @@ class Display:
 
 def command_run(arguments: Sequence[str]) -> None:
     """Train, record, probe and report: the whole path, one page at the end."""
-    config, directory = _plan("run", arguments)
+    config, directory = parse_plan("run", arguments)
     with Display() as display:
         page = run(config, directory, display)
     print(f"report: {page}")
@@ -78,7 +78,7 @@ def command_run(arguments: Sequence[str]) -> None:
 
 def command_train(arguments: Sequence[str]) -> None:
     """Train the networks of a run."""
-    config, directory = _plan("train", arguments)
+    config, directory = parse_plan("train", arguments)
     with Display() as display:
         train_stage(config, directory, display)
     print(f"checkpoints: {directory / 'checkpoints'}")
@@ -128,7 +128,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 }
 
 
-def _plan(command: str, arguments: Sequence[str]) -> tuple[RunConfig, Path]:
+def parse_plan(command: str, arguments: Sequence[str]) -> tuple[RunConfig, Path]:
     """Parse WORLD and the settings, whose defaults are the world's preset."""
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         raise ValueError(f"name a world: worldprobe {command} WORLD, with WORLD one of {', '.join(WORLDS)}")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from worldprobe.activations import Behaviour, CommonBehaviour, EpsilonGreedy, record
 from worldprobe.agents import PLANTED, Agent, reservoir_agent
 from worldprobe.analysis import (
+    BitsConfig,
     Examination,
     ExamineConfig,
     FloorConfig,
@@ -21,12 +24,13 @@ from worldprobe.analysis import (
     as_table,
     climb,
     emergence,
+    usable_bits,
 )
 from worldprobe.analysis._emergence import bayes_losses
 from worldprobe.probes import MLPProbe, RidgeProbe, ratio_interval
-from worldprobe.worlds import TMaze, World, make_world
+from worldprobe.worlds import TMaze, World
 
-WORLD = make_world("tmaze")
+WORLD = TMaze()
 CHANNELS = frozenset({"observation", "action"})
 CONFIG = ExamineConfig(n_folds=3, horizon=5, n_forks=1200, n_counterfeit_forks=400, floors=FloorConfig(mlp_epochs=3))
 
@@ -41,6 +45,13 @@ def examine(agent: Agent, folder: Path, world: World = WORLD, n_episodes: int = 
         stream = Stream(world, recording, Labels(world.factors), config.n_folds)
         examinations.append(Examination(agent, stream, name, Twins(reservoirs[0], reservoirs[1:]), config))
     return examinations
+
+
+def only(table: pd.DataFrame, **where: object) -> Any:
+    """The one row at which the columns have these values."""
+    chosen = table[np.logical_and.reduce([table[column] == value for column, value in where.items()])]
+    (row,) = chosen.itertuples()
+    return row
 
 
 def ladder(examinations: list[Examination]) -> dict[str, Rung]:
@@ -121,9 +132,20 @@ def test_sign_coded_belief_is_invisible_to_a_linear_probe_and_found_by_an_mlp(tm
 
 def test_tests_of_the_state_are_as_decodable_under_a_counterfeit_law(believer: Examination) -> None:
     table = as_table(believer.sufficiency())
-    true, counterfeit = (table[(table.law == law) & (table.factor == "position")].estimate.to_numpy() for law in ("true", "counterfeit"))
-    assert np.allclose(true, 1, atol=0.05)
-    assert np.allclose(counterfeit, 1, atol=0.05)
+    read = table[(table.agent == "trained") & (table.factor == "position")]
+    assert read.law.nunique() == 1 + believer.config.n_counterfeits
+    assert np.allclose(read.estimate, 1, atol=0.05)
+
+
+def test_the_belief_is_worth_its_own_bits(believer: Examination) -> None:
+    table = as_table(usable_bits(believer, BitsConfig()))
+    for name in believer.stream.labels.columns:
+        agent, in_family = (only(table, factor=name, agent=who) for who in ("trained", "belief, in family"))
+        assert agent.bits_ceiling <= agent.bits_agent + 1e-9
+        assert agent.bits_agent == pytest.approx(in_family.bits_agent, abs=0.1)
+        assert agent.gain == pytest.approx(agent.bits_floor - agent.bits_agent)
+        assert np.isnan(agent.r2_agent)
+        assert agent.gain_lower > 0
 
 
 def test_a_probe_of_a_future_is_the_probe_of_the_present_followed_by_the_law(tmp_path: Path) -> None:
@@ -136,6 +158,24 @@ def test_a_probe_of_a_future_is_the_probe_of_the_present_followed_by_the_law(tmp
     future = law[0] @ law[1] @ law[0]
     present, direct = (RidgeProbe(alphas=(1.0,)).fit(hidden, labels, groups=stream.groups) for labels in (states, states @ future))
     assert np.abs(direct.predict(hidden) - present.predict(hidden) @ future).max() < 1e-9
+
+
+def test_persistence_and_tests_are_what_enumeration_says(believer: Examination) -> None:
+    """Sum over all action pairs, row by row, the squared error of every test's expected outcome."""
+    stream, columns = believer.stream, believer.stream.labels.columns["state"]
+    states = stream.targets[stream.scored][:, columns].astype(np.float64)
+    decoded = believer.joined["F0 linear"].predictions[:, columns]
+    law, classes = WORLD.tables.transition.numpy(), np.eye(13)[WORLD.class_maps["position"].numpy()]
+    outcomes = [law[first] @ law[second] @ classes for first in range(4) for second in range(4)]
+    expected = {
+        "trained": sum(float(np.square((decoded - states) @ outcome).sum()) for outcome in outcomes),
+        "persistence": sum(float(np.square(decoded @ classes - states @ outcome).sum()) for outcome in outcomes),
+    }
+    total = sum(float(np.square((states - states.mean(0)) @ outcome).sum()) for outcome in outcomes)
+    table = as_table(believer.sufficiency())
+    for predictor, loss in expected.items():
+        read = only(table, law="true", factor="position", horizon=2, agent=predictor)
+        assert read.r2_agent == pytest.approx(1 - loss / total)
 
 
 def test_losses_of_one_factor_do_not_depend_on_the_others(believer: Examination) -> None:

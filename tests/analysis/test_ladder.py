@@ -84,6 +84,52 @@ def test_an_update_that_fits_counterfeit_laws_as_well_is_no_model() -> None:
     assert verdicts(high)["4"] == "fail"
 
 
+def test_what_any_law_leaves_alone_is_no_model_of_this_one() -> None:
+    """A remembered cue: the share is one under the world's law, and as near to one under every other."""
+    same = evidence(counterfeit=lambda t: t.assign(estimate=0.7))
+    assert verdicts(same)["4"] == "fail"
+
+
+def test_too_few_counterfeit_laws_leave_the_update_untested() -> None:
+    few = evidence(counterfeit=lambda t: t[t.law.isin(["counterfeit 00", "counterfeit 01"])])
+    assert verdicts(few)["4"] == "not tested"
+
+
+def test_echo_state_reservoirs_are_printed_and_decide_nothing() -> None:
+    strong = rows("training", "echo-0.90", "own", -0.2)
+    rung = next(rung for rung in climb(pd.concat([evidence(), strong], ignore_index=True), HEADLINE) if rung.number == "2a")
+    assert rung.verdict == "pass"
+    assert "echo-0.90" in rung.evidence
+
+
+def codelengths(gains: dict[str, float]) -> pd.DataFrame:
+    """Online codelengths, `gains` bits per label below those they are compared with; there is no ceiling in bits."""
+    return pd.concat([rows("codelength", name, "common", gain).assign(estimable=False, unit="bits") for name, gain in gains.items()])
+
+
+@pytest.mark.parametrize(
+    ("gains", "verdict"),
+    [
+        ({"F1 linear": 0.3, "control": 0.2}, "pass"),
+        ({"F1 linear": 0.3, "control": -0.2}, "fail"),
+        ({"F1 linear": -0.3, "control": 0.2}, "fail"),
+        ({"F1 linear": 0.3}, "not tested"),
+    ],
+)
+def test_the_representation_needs_shorter_codes_than_memory_and_than_control_labels(gains: dict[str, float], verdict: str) -> None:
+    assert verdicts(pd.concat([evidence(), codelengths(gains)], ignore_index=True))["3"] == verdict
+
+
+def test_an_explored_factor_must_hold_after_adjustment_for_the_number_of_cells() -> None:
+    """Gains with p = .01 pass in the pre-registered factor and not in one of hundreds that were looked at."""
+    marginal = evidence().assign(p_value=0.01)
+    many = pd.concat(
+        [marginal, *[marginal.assign(factor=f"other {i}", p_value=0.01 if i == 0 else 0.9) for i in range(20)]], ignore_index=True
+    )
+    assert verdicts(many)["1"] == "pass"
+    assert {rung.number: rung.verdict for rung in climb(many, HEADLINE, "other 0")}["1"] == "fail"
+
+
 def test_one_lucky_counterfeit_in_twenty_is_not_enough_to_fail() -> None:
     def lucky(table: pd.DataFrame) -> pd.DataFrame:
         return table.assign(estimate=np.where(table.law == "counterfeit 07", 0.71, table.estimate))

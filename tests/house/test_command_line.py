@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import worldprobe
-from worldprobe.__main__ import COMMANDS, main
-from worldprobe.analysis import RunConfig, preset
+from worldprobe.__main__ import COMMANDS, main, parse_plan
+from worldprobe.analysis import RunConfig, command_line, preset
 from worldprobe.worlds import WORLDS
 
 
@@ -109,6 +109,30 @@ def test_an_impossible_setting(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert stopped.value.code == 2
     assert "abacus" in capsys.readouterr().err
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("sites", [["core.h", "core.g"], ["q"]])
+def test_sites_that_are_not_there_or_leave_out_the_headline(sites: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    message = refused(["train", "tmaze", "--directory", str(folder), "--streams.sites", *sites], capsys)
+    assert "core.h" in message
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["tmaze"],
+        ["tmaze", "--full", "--seed", "3"],
+        ["minigrid-memory", "--network.encoder-sizes", "32", "16", "--network.no-layer-norm", "--streams.sites", "core.h"],
+        ["red-light", "--codelength", "--training.td-lambda", "0.5", "--examine.floors.forms", "linear"],
+    ],
+)
+def test_the_command_that_a_report_prints_makes_the_same_configuration(arguments: list[str]) -> None:
+    config, _ = parse_plan("run", arguments)
+    words = command_line(config).split()
+    assert words[:2] == ["worldprobe", "run"]
+    assert parse_plan("run", words[2:])[0] == config
 
 
 def test_configuration_survives_its_json(tmp_path: Path) -> None:
