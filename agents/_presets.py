@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from worldprobe.agents._network import NetworkConfig
 from worldprobe.agents._pqn import PqnConfig
 from worldprobe.worlds import WORLDS
@@ -47,6 +49,9 @@ SETTLING = 1e-5
 TMAZE = PqnConfig(total_steps=1_000_000, final_learning_rate=SETTLING, epsilon_end=0.2, n_evaluations=25)
 """Long after the return has settled; much exploration, because Q of the wrong turns has to stay right."""
 
+BALANCE = PqnConfig(learning_rate=5e-4, final_learning_rate=SETTLING, max_gradient_norm=10.0, n_evaluations=20)
+"""Smooth worlds: values are large and nearly equal, so steps are small and many; a shorter horizon than the world's keeps them apart."""
+
 PRESETS: dict[str, tuple[NetworkConfig, PqnConfig]] = {
     "tmaze": (NetworkConfig(core="gru"), TMAZE),
     "tmaze-irrelevant": (NetworkConfig(core="gru"), TMAZE),
@@ -55,11 +60,14 @@ PRESETS: dict[str, tuple[NetworkConfig, PqnConfig]] = {
         NetworkConfig(core="gru", hidden_size=128),
         PqnConfig(total_steps=2_000_000, final_learning_rate=SETTLING, epsilon_end=0.1),
     ),
-    "cartpole": (NetworkConfig(core="gru"), PqnConfig(total_steps=1_000_000)),
-    "pendulum": (NetworkConfig(core="gru"), PqnConfig(total_steps=1_000_000)),
+    "cartpole": (NetworkConfig(core="gru"), replace(BALANCE, total_steps=5_000_000, discount=0.98, n_evaluation_episodes=128)),
+    "pendulum": (
+        NetworkConfig(core="gru"),
+        replace(BALANCE, total_steps=2_000_000, discount=0.97, epsilon_end=0.1, exploration_fraction=0.3, n_evaluation_episodes=64),
+    ),
     "minigrid-memory": (
         NetworkConfig(core="gru"),
-        PqnConfig(total_steps=400_000, n_envs=32, n_steps=64, n_evaluations=10, n_evaluation_episodes=64),
+        PqnConfig(total_steps=700_000, n_envs=32, n_steps=64, n_epochs=4, n_checkpoints=8, n_evaluations=8, n_evaluation_episodes=64),
     ),
     "popgym-repeat": (
         NetworkConfig(core="gru"),

@@ -27,8 +27,8 @@ from worldprobe.worlds import WORLDS, PomdpSolution, World, make_world, solve_po
 def judge(path: Path, world: World, best: PomdpSolution | None) -> dict[str, Any]:
     """Evaluate one checkpoint on fresh episodes: many where the world is simulated in batches, fewer where it is not."""
     network, info = load_checkpoint(path)
-    n_episodes = 4096 if "simulation" in world.gives else 512
-    result = evaluate_return(network, world, n_episodes, seeded_generator(0, "fresh episodes"))
+    n_episodes = 4096 if "simulation" in world.gives else 256
+    result = evaluate_return(network, world, n_episodes, seeded_generator(0, "fresh"))
     row: dict[str, Any] = {"step": info.step, "n_episodes": result.n_episodes}
     row |= {"return": round(result.mean_return, 3), "standard_error": round(result.standard_error, 3)}
     row |= {"discounted_return": round(result.mean_discounted_return, 4), "length": round(result.mean_length, 1)}
