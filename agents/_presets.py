@@ -49,8 +49,8 @@ SETTLING = 1e-5
 TMAZE = PqnConfig(total_steps=1_000_000, final_learning_rate=SETTLING, epsilon_end=0.2, n_evaluations=25)
 """Long after the return has settled; much exploration, because Q of the wrong turns has to stay right."""
 
-BALANCE = PqnConfig(learning_rate=5e-4, final_learning_rate=SETTLING, max_gradient_norm=10.0, n_evaluations=20)
-"""Smooth worlds: values are large and nearly equal, so steps are small and many; a shorter horizon than the world's keeps them apart."""
+BALANCE = PqnConfig(total_steps=5_000_000, final_learning_rate=SETTLING, max_gradient_norm=10.0, n_evaluations=20)
+"""Smooth worlds: one action hardly changes the values, so telling actions apart takes many steps and a horizon below the world's."""
 
 PRESETS: dict[str, tuple[NetworkConfig, PqnConfig]] = {
     "tmaze": (NetworkConfig(core="gru"), TMAZE),
@@ -60,14 +60,26 @@ PRESETS: dict[str, tuple[NetworkConfig, PqnConfig]] = {
         NetworkConfig(core="gru", hidden_size=128),
         PqnConfig(total_steps=2_000_000, final_learning_rate=SETTLING, epsilon_end=0.1),
     ),
-    "cartpole": (NetworkConfig(core="gru"), replace(BALANCE, total_steps=5_000_000, discount=0.98, n_evaluation_episodes=128)),
+    "cartpole": (
+        NetworkConfig(core="gru"),
+        replace(BALANCE, learning_rate=5e-4, discount=0.98, n_evaluation_episodes=128),
+    ),
     "pendulum": (
         NetworkConfig(core="gru"),
-        replace(BALANCE, total_steps=2_000_000, discount=0.97, epsilon_end=0.1, exploration_fraction=0.3, n_evaluation_episodes=64),
+        replace(BALANCE, discount=0.97, epsilon_end=0.1, exploration_fraction=0.3, n_evaluation_episodes=64),
     ),
     "minigrid-memory": (
-        NetworkConfig(core="gru"),
-        PqnConfig(total_steps=700_000, n_envs=32, n_steps=64, n_epochs=4, n_checkpoints=8, n_evaluations=8, n_evaluation_episodes=64),
+        NetworkConfig(core="gru", hidden_size=128),
+        PqnConfig(
+            total_steps=800_000,
+            n_envs=32,
+            n_steps=64,
+            n_epochs=4,
+            n_minibatches=8,
+            n_checkpoints=8,
+            n_evaluations=6,
+            n_evaluation_episodes=64,
+        ),
     ),
     "popgym-repeat": (
         NetworkConfig(core="gru"),
