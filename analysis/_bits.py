@@ -29,6 +29,9 @@ class BitsConfig:
     """Epochs of "mlp"; those with the smallest loss on held-out episodes are kept."""
 
 
+IN_FAMILY = "belief, in family"
+"""What stands for the agent where a family of probes reads the exact belief."""
+
 FAMILIES: dict[str, Callable[[BitsConfig, int], LogisticProbe | MLPProbe]] = {
     "logistic": lambda _, seed: LogisticProbe(alphas=(1e-2, 1e-4, 1e-6), random_state=seed),
     "mlp": lambda config, seed: MLPProbe(config.hidden, "log", batch_size=1024, max_epochs=config.max_epochs, random_state=seed),
@@ -55,9 +58,9 @@ def usable_bits(examination: Examination, config: BitsConfig) -> list[Measuremen
     One measurement per family, source and categorical factor; its floor is "F0 <family>".
     """
     stream, floor = examination.stream, History(examination.stream)
-    sources = {"trained": Joined(floor, examination.hidden).rows(0)}
+    sources = {examination.agent.name: Joined(floor, examination.hidden).rows(0)}
     if stream.expected is not None:
-        sources["belief, in family"] = np.concatenate([floor.rows(0), _belief(stream)], axis=1)
+        sources[IN_FAMILY] = np.concatenate([floor.rows(0), _belief(stream)], axis=1)
     categorical = [factor for factor in stream.labels.factors if factor.is_categorical]
     return [
         measured

@@ -58,12 +58,12 @@ def measure_cell(directory: Path, config: RunConfig, name: str) -> list[Measurem
     if name == "codelength":
         return representation(common)
     if name.startswith("site "):
-        return common.follow(common.agent, "site", "trained", site=name.removeprefix("site "))
+        return common.follow(common.agent, "site", common.agent.name, site=name.removeprefix("site "))
     if name in network_names(config):
         network, _ = load_checkpoint(find_training(network_directory(directory, name)).best)
         return common.follow(network, "network", name)
     network, info = load_checkpoint(examined(directory).final.with_name(f"{name}.safetensors"))
-    return common.follow(network, "emergence", "trained", info.step)
+    return common.follow(network, "emergence", network.name, info.step)
 
 
 def examination(directory: Path, config: RunConfig, stream: str) -> Examination:

@@ -101,7 +101,7 @@ class Examination:
 
     def cell(self, quantity: str, floor: str, law: str = "true") -> Cell:
         """Name a measurement of this agent on this stream."""
-        return Cell(quantity, "trained", self.name, self.hidden.site, floor, law)
+        return Cell(quantity, self.agent.name, self.name, self.hidden.site, floor, law)
 
     # --- state ----------------------------------------------------------------------------------------------------
 

@@ -80,7 +80,7 @@ def _hold(rows: pd.DataFrame) -> bool:
 
 def _beyond(here: pd.DataFrame, floor: str, number: str, claim: str) -> Rung:
     """L_F - L_{F+h} > 0 against every form of a floor, on both streams."""
-    rows = here[(here.quantity == "emergence") & here.floor.str.startswith(f"{floor} ") & (here.agent == "trained")]
+    rows = here[(here.quantity == "emergence") & here.floor.str.startswith(f"{floor} ")]
     if rows.stream.nunique() < 2 or not {f"{floor} {form}" for form in FORMS} <= set(rows.floor):
         return Rung(number, claim, "not tested", f"needs {', '.join(FORMS)} forms of {floor} on the agent's own stream and the common one")
     worst = rows.iloc[int(rows.gain_lower.argmin())]

@@ -12,8 +12,6 @@ MIN_NETWORKS = 5
 MIN_POINTS = 3
 """Networks from which their mean and least value are printed, without an interval."""
 
-KINDS = ("trained", "yoked")
-
 
 def over_networks(table: pd.DataFrame) -> pd.DataFrame:
     """Return one row per kind of network, quantity, factor and horizon: the mean over networks with its t-interval.

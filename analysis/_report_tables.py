@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from worldprobe.analysis._bits import IN_FAMILY
 from worldprobe.analysis._findings import Findings
+from worldprobe.analysis._sufficiency import PERSISTENCE
 
 RELEVANCE = ("policy", "value", "irrelevant", "unknown")
 """Order in which factors are listed: what the optimal policy needs comes first."""
@@ -65,7 +67,7 @@ def _states(table: pd.DataFrame) -> pd.DataFrame:
 def _bits(table: pd.DataFrame) -> pd.DataFrame:
     """Usable information of the hidden state, and what the same family makes of the exact belief."""
     rows = table[table.quantity == "bits"]
-    belief = rows[rows.agent != "trained"].set_index(["factor", "floor"]).bits_agent
+    belief = rows[rows.agent == IN_FAMILY].set_index(["factor", "floor"]).bits_agent
     return pd.DataFrame(
         {
             "factor": row.factor,
@@ -79,7 +81,7 @@ def _bits(table: pd.DataFrame) -> pd.DataFrame:
             "usable information of h [95 %]": f"{row.gain:.3f} [{row.gain_lower:.3f}, {row.gain_upper:.3f}]",
             "share": _share(row),
         }
-        for row in _records(rows[rows.agent == "trained"])
+        for row in _records(rows[rows.agent != IN_FAMILY])
     )
 
 
@@ -96,12 +98,16 @@ def _sufficiency(table: pd.DataFrame, stream: str) -> pd.DataFrame:
     rows = table[(table.quantity == "sufficiency") & (table.stream == stream)]
     lines = []
     for keys, cell in rows.groupby(["factor", "horizon"], sort=False):
-        true = cell[cell.law == "true"].set_index("agent")
-        others = cell[(cell.law != "true") & (cell.agent == "trained") & cell.estimable].estimate
+        persistence, agent = (cell[(cell.agent == PERSISTENCE) == is_it] for is_it in (True, False))
+        others = agent[(agent.law != "true") & agent.estimable].estimate
         spread = f"{100 * others.min():.0f} to {100 * others.max():.0f} % under {len(others)} laws" if len(others) else "none"
-        line = {"factor": keys[0], "actions executed": keys[1], "share, world's law [95 %]": _share(true.loc["trained"])}
-        lines.append(line | {"counterfeit laws": spread, "persistence, world's law": _share(true.loc["persistence"])})
+        line = {"factor": keys[0], "actions executed": keys[1], "share, world's law [95 %]": _true_share(agent)}
+        lines.append(line | {"counterfeit laws": spread, "persistence, world's law": _true_share(persistence)})
     return pd.DataFrame(lines)
+
+
+def _true_share(cell: pd.DataFrame) -> str:
+    return _share(cell[cell.law == "true"].iloc[0])
 
 
 def _visits(findings: Findings, table: pd.DataFrame) -> pd.DataFrame:

@@ -15,6 +15,9 @@ from worldprobe.worlds import FiniteWorld
 
 Floats = NDArray[np.float64]
 
+PERSISTENCE = "persistence"
+"""Predicts of every test that nothing will change."""
+
 MAX_TESTS = 32
 """Action sequences per horizon; all of them where there are no more."""
 
@@ -55,7 +58,7 @@ def sufficiency(floor: Decoder, agent: Decoder, world: FiniteWorld, horizons: Se
 
     Returns
     -------
-    One measurement per factor, horizon and predictor ("trained", "persistence"), summed over the tests of that length.
+    One measurement per factor, horizon and predictor (the cell's agent, and `PERSISTENCE`), summed over the tests of that length.
     """
     assert world.state_factor is not None
     states = _States.of(floor, agent, world.state_factor)
@@ -65,7 +68,7 @@ def sufficiency(floor: Decoder, agent: Decoder, world: FiniteWorld, horizons: Se
         for factor in world.factors:
             classes = np.eye(factor.size)[world.class_maps[factor.name].numpy()]
             tests = _Tests(classes, laws @ classes)
-            for predictor, loss in (("trained", tests.loss(states.agent)), ("persistence", tests.persistence_loss(states))):
+            for predictor, loss in ((cell.agent, tests.loss(states.agent)), (PERSISTENCE, tests.persistence_loss(states))):
                 sums = states.sums(tests, loss)
                 measurements.append(measure(sums, replace(cell, agent=predictor), factor, horizon))
     return measurements

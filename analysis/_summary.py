@@ -6,16 +6,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
-from worldprobe.activations import package_versions
+from worldprobe.activations import package_versions, recorded_belief
 from worldprobe.agents import evaluate_return, load_checkpoint
 from worldprobe.analysis._cells import STREAMS, examined, network_directory, open_stream
 from worldprobe.analysis._config import RunConfig, command_line
-from worldprobe.analysis._emergence import MIN_EPISODES, visits
+from worldprobe.analysis._emergence import MIN_EPISODES, bayes_losses, visits
 from worldprobe.analysis._examine import Examination
-from worldprobe.worlds import World, solve_pomdp
+from worldprobe.analysis._stream import Stream
+from worldprobe.worlds import ParticleWorld, World, solve_pomdp
 
 
 def summarise(directory: Path, config: RunConfig, common: Examination) -> dict[str, Any]:
@@ -27,7 +29,7 @@ def summarise(directory: Path, config: RunConfig, common: Examination) -> dict[s
         "agent": f"{config.network.core.upper()} of {config.network.hidden_size} units",
         "headline": asdict(world.headline),
         "factors": [asdict(factor) for factor in world.factors],
-        "facts": _facts(directory, config, world),
+        "facts": [*_facts(directory, config, world), *_ceiling_error(common.stream)],
         "training": _training(directory, world),
         "visits": [row for stream in STREAMS for row in _visits(directory, config, world, stream)],
         "why_not": _why_not(world),
@@ -55,6 +57,19 @@ def _facts(directory: Path, config: RunConfig, world: World) -> list[str]:
         share = 100 * result.mean_discounted_return / best
         facts.append(f"discounted {result.mean_discounted_return:.3f}, {share:.1f} % of {known} = {best:.3f} ({optimum.method})")
     return facts
+
+
+def _ceiling_error(stream: Stream, n_rows: int = 100) -> list[str]:
+    """What the Monte-Carlo error of a particle belief adds to the ceiling's loss of the headline factor, on a sample of rows."""
+    world, name = stream.world, stream.world.headline.factor
+    losses = bayes_losses(stream)
+    if not isinstance(world, ParticleWorld) or losses is None:
+        return []
+    chosen = np.sort(np.random.default_rng(stream.seed).choice(len(stream.scored), min(n_rows, len(stream.scored)), replace=False))
+    belief = recorded_belief(stream.recording, world, stream.scored[chosen], torch.Generator().manual_seed(stream.seed))
+    error = world.expectation_error(belief)[name] / world.factor(name).scale
+    share = float(error.square().sum()) / float(losses[name][chosen].sum())
+    return [f"the ceiling is a filter of {world.n_particles:,} particles; their Monte-Carlo error is {100 * share:.1f} % of its loss"]
 
 
 def _training(directory: Path, world: World) -> dict[str, Any]:

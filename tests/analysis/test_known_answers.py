@@ -132,7 +132,7 @@ def test_sign_coded_belief_is_invisible_to_a_linear_probe_and_found_by_an_mlp(tm
 
 def test_tests_of_the_state_are_as_decodable_under_a_counterfeit_law(believer: Examination) -> None:
     table = as_table(believer.sufficiency())
-    read = table[(table.agent == "trained") & (table.factor == "position")]
+    read = table[(table.agent == "belief") & (table.factor == "position")]
     assert read.law.nunique() == 1 + believer.config.n_counterfeits
     assert np.allclose(read.estimate, 1, atol=0.05)
 
@@ -140,7 +140,7 @@ def test_tests_of_the_state_are_as_decodable_under_a_counterfeit_law(believer: E
 def test_the_belief_is_worth_its_own_bits(believer: Examination) -> None:
     table = as_table(usable_bits(believer, BitsConfig()))
     for name in believer.stream.labels.columns:
-        agent, in_family = (only(table, factor=name, agent=who) for who in ("trained", "belief, in family"))
+        agent, in_family = (only(table, factor=name, agent=who) for who in ("belief", "belief, in family"))
         assert agent.bits_ceiling <= agent.bits_agent + 1e-9
         assert agent.bits_agent == pytest.approx(in_family.bits_agent, abs=0.1)
         assert agent.gain == pytest.approx(agent.bits_floor - agent.bits_agent)
@@ -168,7 +168,7 @@ def test_persistence_and_tests_are_what_enumeration_says(believer: Examination) 
     law, classes = WORLD.tables.transition.numpy(), np.eye(13)[WORLD.class_maps["position"].numpy()]
     outcomes = [law[first] @ law[second] @ classes for first in range(4) for second in range(4)]
     expected = {
-        "trained": sum(float(np.square((decoded - states) @ outcome).sum()) for outcome in outcomes),
+        "belief": sum(float(np.square((decoded - states) @ outcome).sum()) for outcome in outcomes),
         "persistence": sum(float(np.square(decoded @ classes - states @ outcome).sum()) for outcome in outcomes),
     }
     total = sum(float(np.square((states - states.mean(0)) @ outcome).sum()) for outcome in outcomes)
