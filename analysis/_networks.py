@@ -29,7 +29,8 @@ def over_networks(table: pd.DataFrame) -> pd.DataFrame:
     networks = table[table.quantity.isin(["network", "network-update"])]
     kinds = networks.agent.str.split("-").str[0]
     groups = networks.groupby([kinds.rename("kind"), "quantity", "factor", "horizon"], sort=False)
-    return pd.DataFrame([_summary(str(keys[0]), rows) for keys, rows in groups if len(rows) >= MIN_POINTS], columns=table.columns)
+    summaries = [_summary(str(keys[0]), rows) for keys, rows in groups if len(rows) >= MIN_POINTS]
+    return pd.DataFrame(summaries, columns=table.columns).astype(table.dtypes)
 
 
 def _summary(kind: str, rows: pd.DataFrame) -> pd.Series:

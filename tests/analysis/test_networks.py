@@ -61,3 +61,11 @@ def test_kinds_and_quantities_are_kept_apart_and_two_networks_say_nothing() -> N
 
 def test_nothing_from_nothing() -> None:
     assert over_networks(networks({"trained": 0.5}, "emergence")).empty
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_columns_keep_their_kinds_when_both_are_put_together(n: int) -> None:
+    table = networks({f"trained-{i}": 0.5 + i / 100 for i in range(n)})
+    both = pd.concat([table, over_networks(table)], ignore_index=True)
+    assert (both.dtypes == table.dtypes).all()
+    assert both.estimable.dtype == bool
