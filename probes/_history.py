@@ -1,0 +1,102 @@
+"""What was received up to a step, as an array: windows of inputs, and the type of a window."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from worldprobe.probes._validation import Integers, check_finite
+
+
+def history_windows(inputs: ArrayLike, steps: ArrayLike, window: int) -> NDArray[np.float32]:
+    """Lay the inputs of the last steps of an episode side by side.
+
+    Parameters
+    ----------
+    inputs : array_like, shape (n_samples, n_inputs)
+        What was received at each row (observation, previous action, previous reward). Rows of an episode follow one another.
+    steps : array_like of int, shape (n_samples,)
+        Step within its episode of each row, 0 at its first.
+    window : int
+        Number of past steps beside the present one.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_samples, (window + 1) * n_inputs)
+        The present first, then one step ago, and so on; zeros before an episode's first step.
+
+    Raises
+    ------
+    ValueError
+        If steps do not count up by one within episodes, or the window is negative.
+
+    Examples
+    --------
+    >>> from worldprobe.probes import history_windows
+    >>> history_windows([[1], [2], [3], [4]], steps=[0, 1, 2, 0], window=1)
+    array([[1., 0.], [2., 1.], [3., 2.], [4., 0.]], dtype=float32)
+    """
+    received = np.asarray(inputs, dtype=np.float32)
+    check_finite(received, "inputs")
+    t = check_steps(steps, len(received))
+    if window < 0:
+        raise ValueError(f"window must be 0 or more past steps; got {window}")
+    lags = [np.where((t >= lag)[:, None], np.roll(received, lag, axis=0), np.float32(0)) for lag in range(window + 1)]
+    return np.concatenate(lags, axis=1)
+
+
+def history_types(inputs: ArrayLike, steps: ArrayLike, n_types: int) -> Integers | None:
+    """Number the histories of the shortest window that tells enough of them apart.
+
+    Two rows are of one type if their last w inputs are equal, where w is the smallest window with `n_types` types or more. A window
+    that reaches across the start of an episode is equal only to one that does so at the same step.
+
+    Parameters
+    ----------
+    inputs : array_like, shape (n_samples, n_inputs)
+        What was received at each row. Rows of an episode follow one another.
+    steps : array_like of int, shape (n_samples,)
+        Step within its episode of each row, 0 at its first.
+    n_types : int
+        Least number of types: 20 times the width of the representation, so that no linear probe can hold one answer per type.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_samples,), or None
+        Type of each row, 0, 1, ...; None where even whole histories have fewer types.
+
+    Examples
+    --------
+    >>> from worldprobe.probes import history_types
+    >>> history_types([[1], [2], [2], [1]], steps=[0, 1, 2, 0], n_types=3)
+    array([0, 1, 2, 0])
+    """
+    t = check_steps(steps, len(np.asarray(inputs)))
+    present = _numbered(np.asarray(inputs))
+    types = present
+    for lag in range(1, int(t.max()) + 2):
+        if types.max() + 1 >= n_types:
+            return types
+        types = _numbered(np.stack([types, np.where(t >= lag, np.roll(present, lag), -1)], axis=1))
+    return None
+
+
+def check_steps(steps: ArrayLike, n_samples: int) -> Integers:
+    """Return steps (n_samples,) that begin with 0 and then either count up or begin again."""
+    t = np.asarray(steps)
+    if t.shape != (n_samples,):
+        raise ValueError(f"steps must hold one step per sample: expected shape ({n_samples},), got {t.shape}")
+    follows = np.concatenate([[False], t[1:] == t[:-1] + 1])
+    strange = np.flatnonzero(~follows & (t != 0))
+    if len(strange):
+        raise ValueError(
+            f"steps must begin with 0 and count up by one within an episode, but row {strange[0]} holds {t[strange[0]]}; "
+            "sort the rows by episode and step, and leave none out"
+        )
+    return t.astype(np.int64)
+
+
+def _numbered(rows: NDArray[np.generic]) -> Integers:
+    """Number the distinct rows of an array."""
+    numbers: Integers = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return numbers
