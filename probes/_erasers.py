@@ -38,7 +38,7 @@ class Eraser:
     @property
     def rank(self) -> int:
         """Number of directions removed."""
-        return self.reading.shape[1]
+        return int(self.reading.shape[1])
 
     def transform(self, X: ArrayLike) -> NDArray[Any]:
         """Return erased activations (n_samples, n_features) in the precision of X."""

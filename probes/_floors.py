@@ -235,7 +235,7 @@ class _Rows:
         return FloorGain(floor_losses, joint_losses, sum_interval(floor_losses - joint_losses, level, "greater"), validation_loss)
 
     def _losses(self, features: Sequence[NDArray[Any]], blocks: tuple[int, int] | None) -> tuple[Floats, float]:
-        """Return each group's out-of-fold loss, and the folds' mean loss on validation rows, from one array for all folds or one for each."""
+        """Return each group's loss, and the folds' mean loss on validation rows; features are one array for all folds, or one each."""
         predictions, validation = np.empty(self.Y.shape), np.setdiff1d(np.arange(len(self.Y)), self.scored)
         judged = [np.nan]
         for fold, probe in enumerate(self._probes(features, blocks)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -156,7 +157,7 @@ class _Networks:
     def __init__(self, n_pairs: int, n_inputs: int, hidden: Sequence[int], generator: torch.Generator, device: str) -> None:
         sizes = [n_inputs, *hidden, 1]
         self.parameters: list[Tensor] = []
-        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for fan_in, fan_out in pairwise(sizes):
             limit = 1 / math.sqrt(fan_in)  # torch's own initialisation of linear layers
             for shape in ((n_pairs, fan_in, fan_out), (n_pairs, 1, fan_out)):
                 drawn = (2 * torch.rand(shape, generator=generator) - 1) * limit

@@ -34,7 +34,7 @@ def gaussian_information(X: ArrayLike, Y: ArrayLike) -> float:
     >>> import numpy as np
     >>> from worldprobe.probes import gaussian_information
     >>> signal, noise = np.random.default_rng(0).normal(size=(2, 100_000))
-    >>> round(gaussian_information(signal, signal + noise) / np.log(2), 2)
+    >>> float(round(gaussian_information(signal, signal + noise) / np.log(2), 2))
     0.5
     """
     bases = []
@@ -45,7 +45,8 @@ def gaussian_information(X: ArrayLike, Y: ArrayLike) -> float:
         bases.append(q[:, size > size[0] * max(rows.shape) * np.finfo(np.float64).eps])
     correlations = np.linalg.svd(bases[0].T @ bases[1], compute_uv=False)
     left = 1.0 - np.minimum(correlations, 1.0) ** 2
-    return float(np.inf if np.any(left <= 64 * np.finfo(np.float64).eps) else -0.5 * np.log(left).sum())
+    information = np.inf if np.any(left <= 64 * np.finfo(np.float64).eps) else -0.5 * np.log(left).sum()
+    return float(information)
 
 
 def nearest_neighbour_information(X: ArrayLike, Y: ArrayLike, n_neighbours: int = 3) -> float:
@@ -84,7 +85,7 @@ def nearest_neighbour_information(X: ArrayLike, Y: ArrayLike, n_neighbours: int 
     >>> import numpy as np
     >>> from worldprobe.probes import nearest_neighbour_information
     >>> signal, noise = np.random.default_rng(0).normal(size=(2, 5000))
-    >>> round(nearest_neighbour_information(signal, signal + noise) / np.log(2), 1)
+    >>> float(round(nearest_neighbour_information(signal, signal + noise) / np.log(2), 1))
     0.5
     """
     x, y = _pair(X, Y)
@@ -96,8 +97,8 @@ def nearest_neighbour_information(X: ArrayLike, Y: ArrayLike, n_neighbours: int 
     if repeated:
         raise ValueError(f"nearest neighbours need continuous variables, but {repeated} rows coincide with {n_neighbours} others; use MINE")
     closer = np.nextafter(reach, 0)
-    counts = [cKDTree(part).query_ball_point(part, closer, p=np.inf, return_length=True) for part in (x, y)]  # each counts itself
-    return float(digamma(n_neighbours) + digamma(len(x)) - np.mean(digamma(counts[0]) + digamma(counts[1])))
+    counts = np.stack([cKDTree(part).query_ball_point(part, closer, p=np.inf, return_length=True) for part in (x, y)])  # with itself
+    return float(digamma(n_neighbours) + digamma(len(x)) - digamma(counts).sum(axis=0).mean())
 
 
 def _pair(X: ArrayLike, Y: ArrayLike) -> tuple[Floats, Floats]:
