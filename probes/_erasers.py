@@ -197,7 +197,8 @@ def fit_inlp(
 ) -> Eraser:
     """Remove, round by round, the directions that a logistic probe reads the labels from.
 
-    Each round takes up to (classes - 1) directions; how many rounds are enough is seen from a probe on the result. LEACE does it in one.
+    Each round takes up to (classes - 1) directions. How many rounds are enough is seen from a probe on the result: correlated activations,
+    such as those of recurrent networks, hold the labels in many directions, and need many rounds where LEACE needs one step.
 
     Parameters
     ----------
@@ -208,7 +209,8 @@ def fit_inlp(
     n_rounds : int
         Probes that are fitted, at most (each on what the ones before left); fewer where nothing is left to remove.
     probe : LogisticProbe, optional
-        `LogisticProbe(alphas=(1e-4,))` by default.
+        `LogisticProbe(alphas=(1.0,))` by default: a strong penalty turns the weights towards the differences of class means, a weak one
+        towards directions of little variance, whose removal changes little.
 
     Returns
     -------
@@ -231,7 +233,7 @@ def fit_inlp(
     rows = np.asarray(X, dtype=np.float64)
     check_finite(rows, "X")
     mean, directions = rows.mean(axis=0), np.empty((rows.shape[1], 0))
-    estimator = LogisticProbe(alphas=(1e-4,)) if probe is None else probe
+    estimator = LogisticProbe(alphas=(1.0,)) if probe is None else probe
     for _ in range(n_rounds):
         fitted = estimator.fit(Eraser(mean, directions, directions.T).transform(rows), labels, groups=groups)
         weights = fitted.coef_ - fitted.coef_.mean(axis=0)

@@ -92,7 +92,8 @@ def nearest_neighbour_information(X: ArrayLike, Y: ArrayLike, n_neighbours: int 
     if not 1 <= n_neighbours < len(x):
         raise ValueError(f"n_neighbours must lie between 1 and the number of rows less one ({len(x) - 1}); got {n_neighbours}")
     joint = np.concatenate([x, y], axis=1)
-    reach = cKDTree(joint).query(joint, n_neighbours + 1, p=np.inf)[0][:, -1]
+    distances = np.asarray(cKDTree(joint).query(joint, n_neighbours + 1, p=np.inf)[0])
+    reach = distances[:, -1]
     repeated = int(np.sum(reach == 0))
     if repeated:
         raise ValueError(f"nearest neighbours need continuous variables, but {repeated} rows coincide with {n_neighbours} others; use MINE")

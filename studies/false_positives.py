@@ -67,7 +67,7 @@ class Study:
     """Planted representations at each number of episodes."""
     n_episodes: int = 60
     """Episodes of 20 steps in each null."""
-    power_at: tuple[int, ...] = (60, 120, 240)
+    power_at: tuple[int, ...] = (60, 240, 480, 960)
     """Numbers of episodes at which power is counted."""
     seed: int = 0
     """Every null has a generator of its own from this seed, its kind and its number."""
@@ -270,10 +270,12 @@ def draw(table: pd.DataFrame, power: pd.DataFrame) -> plt.Figure:
     for bars in left.containers:
         left.bar_label(bars, fmt="{:.3f}", fontsize=8)
     left.axhline(0.05, color="black", linewidth=0.8, linestyle=":")
-    left.set(title=f"{len(table):,} nulls", xlabel="", ylabel="share announced", ylim=(0, 1.1))
-    left.legend(title=None, loc="center right")
+    left.set(xlabel=f"{len(table):,} nulls", ylabel="share announced", ylim=(0, 1.1))
+    sns.move_legend(left, "lower center", bbox_to_anchor=(0.5, 1), ncol=2, title=None)
     right.plot(power.n_episodes, power.announced / power.of, marker="o")
-    right.set(title=f"planted emergence {PLANTED}", xlabel="episodes", ylabel="share announced", ylim=(0, 1.05), xticks=power.n_episodes)
+    right.set(title=f"planted emergence {PLANTED}", xlabel="episodes", ylabel="share announced", ylim=(0, 1.05), xscale="log")
+    right.set_xticks(power.n_episodes, power.n_episodes.astype(str))
+    right.minorticks_off()
     sns.despine(figure)
     return figure
 

@@ -69,7 +69,8 @@ def test_the_best_form_is_chosen_on_validation_rows_which_are_not_scored() -> No
     comparison = compare_floor(hidden, floor, product, groups, folds, ("linear", "random"), 32, PROBE, validation)
     assert comparison.best == "random"
     assert len(comparison.forms["linear"].floor_losses) == 90
-    hidden, floor, product, folds, later = (array[~validation] for array in (hidden, floor, product, folds, groups))
+    hidden, floor, product = hidden[~validation], floor[~validation], product[~validation]
+    folds, later = folds[~validation], groups[~validation]
     alone = compare_floor(hidden, floor, product, later, folds, ("linear", "random"), 32, PROBE)
     np.testing.assert_allclose(alone.forms["random"].joint_losses, comparison.forms["random"].joint_losses)
     with pytest.raises(ValueError, match="chosen on validation rows"):
