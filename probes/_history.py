@@ -7,6 +7,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from worldprobe.probes._validation import Integers, check_finite
 
+COUNTING_TOLERANCE = 1e-9
+"""What rounding may take from an effective number of types."""
+
 
 def history_windows(inputs: ArrayLike, steps: ArrayLike, window: int) -> NDArray[np.float32]:
     """Lay the inputs of the last steps of an episode side by side.
@@ -45,7 +48,7 @@ def history_windows(inputs: ArrayLike, steps: ArrayLike, window: int) -> NDArray
     return np.concatenate(lags, axis=1)
 
 
-def history_types(inputs: ArrayLike, steps: ArrayLike, n_types: int) -> Integers | None:
+def history_types(inputs: ArrayLike, steps: ArrayLike, n_types: int, effective: bool = False) -> Integers | None:
     """Number the histories of the shortest window that tells enough of them apart.
 
     Two rows are of one type if their last w inputs are equal, where w is the smallest window with `n_types` types or more. A window
@@ -59,6 +62,9 @@ def history_types(inputs: ArrayLike, steps: ArrayLike, n_types: int) -> Integers
         Step within its episode of each row, 0 at its first.
     n_types : int
         Least number of types: 20 times the width of the representation, so that no linear probe can hold one answer per type.
+    effective : bool
+        Count exp(entropy) of the types in place of their number. Episodes that begin alike have many rows in few types, which a probe
+        learns by heart however many rare types there are beside them.
 
     Returns
     -------
@@ -75,7 +81,8 @@ def history_types(inputs: ArrayLike, steps: ArrayLike, n_types: int) -> Integers
     present = _numbered(np.asarray(inputs))
     types = present
     for lag in range(1, int(t.max()) + 2):
-        if types.max() + 1 >= n_types:
+        share = np.bincount(types) / len(types)
+        if (np.exp(-share @ np.log(share)) + COUNTING_TOLERANCE if effective else len(share)) >= n_types:
             return types
         types = _numbered(np.stack([types, np.where(t >= lag, np.roll(present, lag), -1)], axis=1))
     return None

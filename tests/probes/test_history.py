@@ -39,6 +39,16 @@ def test_types_by_brute_force(lengths: list[int], n_types: int, seed: int) -> No
         assert len(pairs) == len(set(types.tolist())) == len(set(expected)) == types.max() + 1
 
 
+def test_frequent_types_are_not_counted_in_full() -> None:
+    steps = np.tile(np.arange(2), 400)
+    inputs = np.where(steps == 0, 0, np.arange(800) % 16)[:, None]  # 400 rows of one type, 400 of eight
+    assert history_types(inputs, steps, 9) is not None
+    types = history_types(inputs, steps, 5, effective=True)  # exp of (log 2 + log 16) / 2 is 5.7
+    assert types is not None
+    assert types.max() + 1 == 9
+    assert history_types(inputs, steps, 6, effective=True) is None
+
+
 def test_rows_out_of_order_are_refused() -> None:
     with pytest.raises(ValueError, match="row 2 holds 2"):
         history_windows(np.zeros((3, 1)), [0, 0, 2], 1)
