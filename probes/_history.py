@@ -1,11 +1,14 @@
-"""What was received up to a step, as an array: windows of inputs, and the type of a window."""
+"""What was received up to a step, as an array: windows of inputs, their length, and the type of a window."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
 
-from worldprobe.probes._validation import Integers, check_finite
+from worldprobe.probes._ridge import RidgeProbe
+from worldprobe.probes._splits import check_groups
+from worldprobe.probes._validation import Integers, check_finite, check_mask
 
 COUNTING_TOLERANCE = 1e-9
 """What rounding may take from an effective number of types."""
@@ -46,6 +49,69 @@ def history_windows(inputs: ArrayLike, steps: ArrayLike, window: int) -> NDArray
         raise ValueError(f"window must be 0 or more past steps; got {window}")
     lags = [np.where((t >= lag)[:, None], np.roll(received, lag, axis=0), np.float32(0)) for lag in range(window + 1)]
     return np.concatenate(lags, axis=1)
+
+
+def choose_window(
+    inputs: ArrayLike,
+    steps: ArrayLike,
+    Y: ArrayLike,
+    groups: ArrayLike,
+    validation: ArrayLike,
+    beside: ArrayLike | None = None,
+    max_width: int = 1500,
+    probe: RidgeProbe | None = None,
+) -> int:
+    """Return the length of history from which a linear probe loses least on validation episodes.
+
+    Windows of 1, 2, 4, ... past steps are tried, up to the longest episode or to `max_width` columns.
+
+    Parameters
+    ----------
+    inputs : array_like, shape (n_samples, n_inputs)
+        What was received at each row. Rows of an episode follow one another.
+    steps : array_like of int, shape (n_samples,)
+        Step within its episode of each row, 0 at its first.
+    Y : array_like, shape (n_samples,) or (n_samples, n_targets)
+        Real targets.
+    groups : array_like, shape (n_samples,)
+        Group (episode) of each row.
+    validation : array_like of bool, shape (n_samples,)
+        Rows, of whole groups, that windows are judged on; the others are fitted to.
+    beside : array_like, shape (n_samples, n_columns), optional
+        What is seen besides, without a past: the step, one-hot.
+    max_width : int
+        Columns that the windows may have.
+    probe : RidgeProbe, optional
+        `RidgeProbe()` by default.
+
+    Returns
+    -------
+    int
+        Past steps, for `history_windows`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from worldprobe.probes import choose_window
+    >>> rng = np.random.default_rng(0)
+    >>> steps, groups = np.tile(np.arange(16), 60), np.repeat(np.arange(60), 16)
+    >>> seen = rng.normal(size=(960, 1))
+    >>> two_steps_ago = np.where(steps >= 2, np.roll(seen[:, 0], 2), 0.0)
+    >>> choose_window(seen, steps, two_steps_ago, groups, validation=groups < 20)
+    2
+    """
+    targets, labels = np.asarray(Y), np.asarray(groups)
+    held_out = check_mask(validation, (len(targets), 1))[:, 0]
+    check_groups(labels, held_out)
+    longest = int(min(np.max(steps), max_width // np.shape(inputs)[1] - 1))
+    windows = sorted({min(2**power, max(1, longest)) for power in range(max(1, longest).bit_length() + 1)})
+    losses = []
+    for window in windows:
+        X = history_windows(inputs, steps, window)
+        X = X if beside is None else np.concatenate([X, np.asarray(beside, np.float32)], axis=1)
+        fitted = clone(probe or RidgeProbe()).fit(X[~held_out], targets[~held_out], groups=labels[~held_out])
+        losses.append(np.square(fitted.predict(X[held_out]) - targets[held_out]).sum())
+    return int(windows[int(np.argmin(losses))])
 
 
 def history_types(inputs: ArrayLike, steps: ArrayLike, n_types: int, effective: bool = False) -> Integers | None:

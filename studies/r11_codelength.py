@@ -108,7 +108,7 @@ def draw(table: pd.DataFrame) -> plt.Figure:
         sns.stripplot(table, x="task", y=column, hue="arm", dodge=True, size=8, ax=ax)
         ax.set(xlabel="", ylim=(-0.05, 1.1))
         ax.axhline(1.0, color="black", linewidth=0.8, linestyle=":")
-        ax.legend(title=None, loc="center left")
+        ax.legend(title=None, loc="upper center", bbox_to_anchor=(0.5, 0.5))
     sns.despine(figure)
     return figure
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldprobe.probes import history_types, history_windows
+from worldprobe.probes import choose_window, history_types, history_windows
 
 lengths = st.lists(st.integers(1, 7), min_size=1, max_size=6)
 
@@ -47,6 +47,18 @@ def test_frequent_types_are_not_counted_in_full() -> None:
     assert types is not None
     assert types.max() + 1 == 9
     assert history_types(inputs, steps, 6, effective=True) is None
+
+
+def test_the_window_reaches_as_far_back_as_is_worth_it() -> None:
+    rng = np.random.default_rng(0)
+    steps, groups = np.tile(np.arange(20), 100), np.repeat(np.arange(100), 20)
+    seen, clock = rng.normal(size=(2000, 3)), np.eye(20)[steps]
+    for lag, best in ((0, 1), (1, 1), (3, 4), (5, 8)):
+        target = np.where(steps >= lag, np.roll(seen[:, 1], lag), 0.0) + np.sin(steps) + 0.1 * rng.normal(size=2000)
+        assert choose_window(seen, steps, target, groups, groups < 30, beside=clock) == best
+    assert choose_window(seen, steps, target, groups, groups < 30, max_width=9) <= 2
+    with pytest.raises(ValueError, match="is split"):
+        choose_window(seen, steps, target, groups, np.arange(2000) < 30)
 
 
 def test_rows_out_of_order_are_refused() -> None:
