@@ -117,11 +117,15 @@ def verdict(table: pd.DataFrame) -> str:
 
 def draw(table: pd.DataFrame) -> plt.Figure:
     """Draw what is left, linear and MLP, for every eraser and number of classes."""
+    classes = table.classes.unique()
+    figure, axes = plt.subplots(1, len(classes), figsize=(4 + 2.5 * len(classes), 3), sharey=True, squeeze=False, layout="constrained")
     long = table.melt(("classes", "eraser"), ("linear bits", "MLP bits"), var_name="probe", value_name="bits left")
-    grid = sns.catplot(long, kind="bar", x="bits left", y="eraser", hue="probe", col="classes", height=3, aspect=1.1, sharex=False)
-    grid.set(ylabel="")
-    grid.set_titles("{col_name} classes")
-    return grid.figure
+    for ax, n_classes in zip(axes[0], classes, strict=True):
+        sns.barplot(long[long.classes == n_classes], x="bits left", y="eraser", hue="probe", ax=ax, legend=bool(ax is axes[0, -1]))
+        ax.set(ylabel="", title=f"{n_classes} classes")
+    sns.move_legend(axes[0, -1], "center left", bbox_to_anchor=(1, 0.5), title=None)
+    sns.despine(figure)
+    return figure
 
 
 def main(study: Study) -> pd.DataFrame:

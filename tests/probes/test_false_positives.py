@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -13,18 +11,10 @@ import pytest
 
 from worldprobe.probes import RidgeProbe
 
-STUDY = Path(__file__).parents[2] / "studies" / "false_positives.py"
-
 
 @pytest.fixture(scope="module")
-def study() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("false_positives", STUDY)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["false_positives"] = module  # its dataclasses look themselves up there
-    specification.loader.exec_module(module)
-    return module
+def study(load_study: Callable[[str], ModuleType]) -> ModuleType:
+    return load_study("false_positives")
 
 
 @pytest.fixture(scope="module")
