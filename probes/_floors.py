@@ -17,7 +17,7 @@ from worldprobe.probes._mlp import MLPProbe
 from worldprobe.probes._random_features import RandomFeatures
 from worldprobe.probes._ridge import RidgeProbe
 from worldprobe.probes._splits import check_folds, check_groups
-from worldprobe.probes._validation import Floats, Integers, check_finite, check_mask
+from worldprobe.probes._validation import Booleans, Floats, Integers, check_finite, check_mask
 
 Form = Literal["linear", "random", "mlp"]
 FLOOR_FORMS: tuple[Form, ...] = get_args(Form)
@@ -40,7 +40,15 @@ def _no_features(X: NDArray[Any]) -> NDArray[Any]:
 
 
 def fit_floor_maps(
-    form: Form, X: ArrayLike, Y: ArrayLike, groups: ArrayLike, folds: ArrayLike, units: int, max_epochs: int = 15, random_state: int = 0
+    form: Form,
+    X: ArrayLike,
+    Y: ArrayLike,
+    groups: ArrayLike,
+    folds: ArrayLike,
+    units: int,
+    max_epochs: int = 15,
+    random_state: int = 0,
+    mask: ArrayLike | None = None,
 ) -> list[FeatureMap]:
     """Return, for each fold, the map whose features are laid beside the floor; it has seen no label of that fold.
 
@@ -60,6 +68,8 @@ def fit_floor_maps(
         Longest training of the network.
     random_state : int
         Seed of random and of learned features.
+    mask : array_like of bool, shape (n_samples,) or (n_samples, n_targets), optional
+        Which labels exist.
 
     Returns
     -------
@@ -88,7 +98,7 @@ def fit_floor_maps(
         return [RandomFeatures(2 * units, random_state=random_state).fit(rows)] * n_folds
     if form == "mlp":
         network = MLPProbe((units, units), batch_size=1024, max_epochs=max_epochs, random_state=random_state)
-        return list(network.fit_folds(rows, Y, parts, groups))
+        return list(network.fit_folds(rows, Y, parts, groups, mask))
     raise ValueError(f"form must be one of {', '.join(FLOOR_FORMS)}; got {form!r}")
 
 
@@ -136,6 +146,7 @@ def compare_floor(
     units: int | None = None,
     probe: RidgeProbe | None = None,
     validation: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
     scale: float | Sequence[float] = 1.0,
     level: float = 0.95,
     random_state: int = 0,
@@ -168,6 +179,8 @@ def compare_floor(
         Penalties to choose from; `RidgeProbe()` by default. Its `blocks` are set here.
     validation : array_like of bool, shape (n_samples,), optional
         Rows, of whole groups, that nothing is fitted to or scored on, but the best form chosen on; their folds are not looked at.
+    mask : array_like of bool, shape (n_samples,) or (n_samples, n_targets), optional
+        Which labels exist; others are neither fitted to nor scored.
     scale : float or sequence of float (n_targets,)
         Fixed unit of each target, as in `group_losses`.
     level : float
@@ -202,7 +215,8 @@ def compare_floor(
     if validation is not None:
         check_groups(labels, held_out)
     parts = check_folds(np.asarray(folds)[~held_out], labels[~held_out], int(np.sum(~held_out)), least=3)
-    rows = _Rows(F, h, targets, labels, np.flatnonzero(~held_out), parts, probe or RidgeProbe(), scale)
+    known = check_mask(mask, (len(F), targets.reshape(len(F), -1).shape[1]))
+    rows = _Rows(F, h, targets, known, labels, np.flatnonzero(~held_out), parts, probe or RidgeProbe(), scale)
     width = max(LEAST_UNITS, h.shape[1]) if units is None else units
     return FloorComparison({form: rows.gain(form, width, level, random_state) for form in forms})
 
@@ -214,6 +228,7 @@ class _Rows:
     floor: NDArray[Any]
     representation: NDArray[Any]
     Y: NDArray[Any]
+    mask: Booleans
     groups: NDArray[Any]
     scored: Integers
     """Row numbers that are in a fold; the others are for validation."""
@@ -224,8 +239,8 @@ class _Rows:
 
     def gain(self, form: Form, units: int, level: float, random_state: int) -> FloorGain:
         """Compare the floor, in one form, with the floor and the representation."""
-        labelled = (self.Y[self.scored], self.groups[self.scored], self.folds)
-        maps = fit_floor_maps(form, self.floor[self.scored], *labelled, units, random_state=random_state)
+        X, Y, groups, mask = (array[self.scored] for array in (self.floor, self.Y, self.groups, self.mask))
+        maps = fit_floor_maps(form, X, Y, groups, self.folds, units, random_state=random_state, mask=mask)
         if form != "mlp":
             maps = maps[:1]
         alone = [np.concatenate([self.floor, one.transform(self.floor)], axis=1) for one in maps]
@@ -237,25 +252,30 @@ class _Rows:
     def _losses(self, features: Sequence[NDArray[Any]], blocks: tuple[int, int] | None) -> tuple[Floats, float]:
         """Return each group's loss, and the folds' mean loss on validation rows; features are one array for all folds, or one each."""
         predictions, validation = np.empty(self.Y.shape), np.setdiff1d(np.arange(len(self.Y)), self.scored)
-        judged = [np.nan]
+        judged = []
         for fold, probe in enumerate(self._probes(features, blocks)):
             read, rows = features[fold % len(features)], self.scored[self.folds == fold]
             predictions[rows] = probe.predict(read[rows])
             if len(validation):
                 judged.append(self._loss(validation, probe.predict(read[validation])).sum())
-        return self._loss(self.scored, predictions[self.scored]), float(np.mean(judged[len(judged) > 1 :]))
+        return self._loss(self.scored, predictions[self.scored]), float(np.mean(judged)) if judged else np.nan
 
     def _loss(self, rows: Integers, predictions: Floats) -> Floats:
         """Return the loss of each group among some rows."""
-        return group_losses(self.Y[rows], predictions, self.groups[rows], self.scale)
+        return group_losses(self.Y[rows], predictions, self.groups[rows], self.scale, self.mask[rows])
 
     def _probes(self, features: Sequence[NDArray[Any]], blocks: tuple[int, int] | None) -> list[RidgeProbe]:
         """Fit one probe per fold on the others, which its penalties are chosen on as well."""
-        probe, scored = RidgeProbe(self.probe.alphas, blocks=blocks), self.scored
+        probe, scored = clone(self.probe).set_params(blocks=blocks), self.scored
         if len(features) == 1:
-            return probe.fit_folds(features[0][scored], self.Y[scored], self.folds, groups=self.groups[scored])
-        others = [np.flatnonzero(self.folds != fold) for fold in range(len(features))]
-        return [
-            clone(probe).fit(read[scored[seen]], self.Y[scored[seen]], groups=self.groups[scored[seen]], folds=self.folds[seen])
-            for read, seen in zip(features, others, strict=True)
-        ]
+            shared: list[RidgeProbe] = probe.fit_folds(
+                features[0][scored], self.Y[scored], self.folds, groups=self.groups[scored], mask=self.mask[scored]
+            )
+            return shared
+        fitted = []
+        for fold, read in enumerate(features):
+            seen = np.flatnonzero(self.folds != fold)
+            rows = scored[seen]
+            labelled = {"groups": self.groups[rows], "mask": self.mask[rows], "folds": self.folds[seen]}
+            fitted.append(clone(probe).fit(read[rows], self.Y[rows], **labelled))
+        return fitted

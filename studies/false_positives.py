@@ -8,7 +8,8 @@ nothing that may be announced:
 - initialisation: a reservoir, among 19 others; decision: due to training (rung 2a)
 - weight noise: a reservoir whose weights were moved at random, among 19 others moved alike; decision: due to training (rung 2a)
 
-The naive pipeline splits rows at random and permutes the labels of the held-out rows. Power is printed for a planted emergence of .1.
+The naive pipeline splits rows at random and permutes the labels of the held-out rows. By the number of episodes are printed: the power at
+a planted emergence of .1, and how often features of the floor are announced, by the decision and by a linear floor alone.
 
     python studies/false_positives.py                # 2,000 nulls; continues where it was interrupted
     python studies/false_positives.py --n-nulls 200
@@ -30,6 +31,7 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from worldprobe.probes import (
+    FloorComparison,
     RandomFeatures,
     RidgeProbe,
     compare_floor,
@@ -64,11 +66,11 @@ class Study:
     n_nulls: int = 2000
     """Nulls, a quarter of each kind."""
     n_planted: int = 100
-    """Planted representations at each number of episodes."""
+    """Planted representations, and features of the floor, at each number of episodes."""
     n_episodes: int = 60
     """Episodes of 20 steps in each null."""
     power_at: tuple[int, ...] = (60, 240, 480, 960)
-    """Numbers of episodes at which power is counted."""
+    """Numbers of episodes at which they are counted."""
     seed: int = 0
     """Every null has a generator of its own from this seed, its kind and its number."""
 
@@ -148,11 +150,10 @@ def announces(kind: str, episodes: Episodes, generator: np.random.Generator) -> 
     """Draw one null representation; return what the printed decision says of it, and what the naive pipeline says."""
     if kind == "noise":
         h = drifting_noise(generator, len(np.unique(episodes.groups)), WIDTH)
-        return beyond(h, episodes.input, episodes), naive(h, episodes, generator)
+        return against(episodes.input, h, episodes).beyond, naive(h, episodes, generator)
     if kind == "features":
-        floor = episodes.memory(generator)
-        h = RandomFeatures(WIDTH, random_state=int(generator.integers(2**31))).fit_transform(floor)
-        return beyond(h, floor, episodes), naive(h, episodes, generator)
+        floor, h = boundary(episodes, generator)
+        return against(floor, h, episodes).beyond, naive(h, episodes, generator)
     weights = draw_weights(generator, 1 + N_TWINS)
     if kind == "weight noise":
         weights = move_weights(generator, weights[0], 1 + N_TWINS)
@@ -161,10 +162,16 @@ def announces(kind: str, episodes: Episodes, generator: np.random.Generator) -> 
     return compare_twins(losses[0], losses[1:]).below, naive(activities[0], episodes, generator)
 
 
-def beyond(h: Floats, floor: Floats, episodes: Episodes) -> bool:
-    """Rungs 1 and 1b: the representation adds to the floor, read linearly, through random features and through a network."""
+def boundary(episodes: Episodes, generator: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return the floor with memory, and random features of it."""
+    floor = episodes.memory(generator)
+    return floor, RandomFeatures(WIDTH, random_state=int(generator.integers(2**31))).fit_transform(floor)
+
+
+def against(floor: Floats, h: Floats, episodes: Episodes) -> FloorComparison:
+    """Rungs 1 and 1b: compare with the floor, read linearly, through random features and through a network."""
     folds = group_folds(episodes.groups, 3)
-    return compare_floor(h, floor, episodes.states, episodes.groups, folds, units=2 * WIDTH, probe=PROBE).beyond
+    return compare_floor(h, floor, episodes.states, episodes.groups, folds, units=2 * WIDTH, probe=PROBE)
 
 
 def joint_losses(h: Floats, episodes: Episodes) -> Floats:
@@ -206,18 +213,20 @@ def count_null(study: Study, number: int) -> dict[str, object]:
     return {"null": number, "kind": kind, "announced": decision, "naive": by_rows}
 
 
-def count_power(study: Study, n_episodes: int, number: int) -> bool:
-    """Decide about one planted representation."""
+def count_power(study: Study, n_episodes: int, number: int) -> dict[str, bool]:
+    """Decide about one planted representation, and about random features of the floor from as many episodes."""
     generator = np.random.default_rng([study.seed, n_episodes, number])
     episodes = sample_episodes(generator, n_episodes)
-    return beyond(planted(episodes, generator), episodes.input, episodes)
+    found = against(episodes.input, planted(episodes, generator), episodes).beyond
+    null = against(*boundary(episodes, generator), episodes)
+    return {"planted": found, "features": null.beyond, "features, linear floor alone": bool(null.forms["linear"].gain.lower > 0)}
 
 
 def main(study: Study) -> pd.DataFrame:
     """Count, write false_positives.csv, power.csv and false_positives.png, and print the counts beside those that are accepted."""
     study.directory.mkdir(parents=True, exist_ok=True)
     table = count_nulls(study)
-    power = count_planted(study)
+    power = count_by_episodes(study)
     draw(table, power).savefig(study.directory / "false_positives.png", dpi=160, bbox_inches="tight")
     print(summary(table).to_string(index=False))
     print(power.to_string(index=False))
@@ -235,15 +244,15 @@ def count_nulls(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows[: study.n_nulls])
 
 
-def count_planted(study: Study) -> pd.DataFrame:
-    """Count the planted representations that are announced."""
+def count_by_episodes(study: Study) -> pd.DataFrame:
+    """Return the share of planted representations, and of features of the floor, that is announced at each number of episodes."""
     path = study.directory / f"power-{study.seed}-{study.n_planted}.csv"
-    if path.exists():
-        return pd.read_csv(path)
-    found = {n: sum(count_power(study, n, number) for number in range(study.n_planted)) for n in study.power_at}
-    power = pd.DataFrame({"n_episodes": found.keys(), "announced": found.values(), "of": study.n_planted, "planted": PLANTED})
-    power.to_csv(path, index=False)
-    return power
+    rows = pd.read_csv(path).to_dict("records") if path.exists() else []
+    for n_episodes in study.power_at[len(rows) :]:
+        counted = pd.DataFrame([count_power(study, n_episodes, number) for number in range(study.n_planted)])
+        rows.append({"episodes": n_episodes, **counted.mean()})
+        pd.DataFrame(rows).to_csv(path, index=False)
+    return pd.DataFrame(rows)
 
 
 def accepted(n_nulls: int) -> int:
@@ -272,9 +281,10 @@ def draw(table: pd.DataFrame, power: pd.DataFrame) -> plt.Figure:
     left.axhline(0.05, color="black", linewidth=0.8, linestyle=":")
     left.set(xlabel=f"{len(table):,} nulls", ylabel="share announced", ylim=(0, 1.1))
     sns.move_legend(left, "lower center", bbox_to_anchor=(0.5, 1), ncol=2, title=None)
-    right.plot(power.n_episodes, power.announced / power.of, marker="o")
-    right.set(title=f"planted emergence {PLANTED}", xlabel="episodes", ylabel="share announced", ylim=(0, 1.05), xscale="log")
-    right.set_xticks(power.n_episodes, power.n_episodes.astype(str))
+    sns.lineplot(power.set_index("episodes"), ax=right, markers=True, dashes=False)
+    right.set(xlabel="episodes", ylabel="share announced", ylim=(0, 1.05), xscale="log")
+    right.set_xticks(power.episodes, power.episodes.astype(str))
+    sns.move_legend(right, "lower center", bbox_to_anchor=(0.5, 1), title=None)
     right.minorticks_off()
     sns.despine(figure)
     return figure

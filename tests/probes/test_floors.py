@@ -61,6 +61,20 @@ def test_no_loss_depends_on_the_labels_of_its_fold(plant: Plant, form: Any) -> N
         assert np.abs(one - more)[np.unique(data.groups[folds != 1])].max() > 1.0
 
 
+@pytest.mark.parametrize("form", ["linear", "random", "mlp"])
+def test_labels_that_do_not_exist_are_not_looked_at(plant: Plant, form: Any) -> None:
+    data = plant(n_groups=12, length=10)
+    folds, mask = group_folds(data.groups, 3), np.random.default_rng(0).random((120, 3)) < 0.7
+    one, other = (
+        compare_floor(
+            data.X[:, :2], data.X, np.where(mask, data.Y, junk), data.groups, folds, (form,), 8, PROBE, data.groups < 3, mask
+        ).forms[form]
+        for junk in (0.0, 50.0)
+    )
+    np.testing.assert_allclose(one.joint_losses, other.joint_losses, rtol=1e-6)
+    assert one.validation_loss == pytest.approx(other.validation_loss, rel=1e-6)
+
+
 def test_the_best_form_is_chosen_on_validation_rows_which_are_not_scored() -> None:
     rng = np.random.default_rng(0)
     floor, groups = rng.choice([-1.0, 1.0], size=(2400, 2)) + 0.1 * rng.normal(size=(2400, 2)), np.repeat(np.arange(120), 20)
