@@ -15,19 +15,32 @@ an agent is.
 """
 
 from worldprobe.probes._codelength import Codelength, online_codelength
+from worldprobe.probes._control_tasks import Selectivity, control_labels, estimate_selectivity
 from worldprobe.probes._crossfit import CrossFit, cross_fit
+from worldprobe.probes._erasers import Eraser, EraserFitter, fit_inlp
+from worldprobe.probes._floors import FLOOR_FORMS, FloorComparison, FloorGain, compare_floor, fit_floor_maps
+from worldprobe.probes._history import choose_window, history_types, history_windows
 from worldprobe.probes._intervals import Estimate, RatioEstimate, false_discovery_rate, ratio_interval, sum_interval, t_interval
 from worldprobe.probes._logistic import LogisticProbe
 from worldprobe.probes._losses import clip_probabilities, group_log_losses, group_losses, group_sums
+from worldprobe.probes._low_rank import RankLimitedProbe
 from worldprobe.probes._metrics import ClassReport, bits_per_label, brier_skill, class_report, estimability, r2, usable_information
+from worldprobe.probes._mine import MINE
 from worldprobe.probes._mlp import MLPProbe
+from worldprobe.probes._mutual_information import gaussian_information, nearest_neighbour_information
+from worldprobe.probes._nulls import GridTest, grid_test, pseudo_session_test, pseudo_sessions
 from worldprobe.probes._random_features import RandomFeatures
 from worldprobe.probes._ridge import RidgeProbe
+from worldprobe.probes._similarity import linear_cka, representational_similarity, similarity_matrix
 from worldprobe.probes._splits import check_groups, group_folds
+from worldprobe.probes._twins import TwinComparison, compare_twins
+from worldprobe.probes._units import UNIT_SCORES, SparseProbe, UnitRanking, rank_units
+from worldprobe.probes._usable_information import UsableInformation, estimate_usable_information
 
 __all__ = [
     # estimators
     "RidgeProbe", "LogisticProbe", "MLPProbe", "RandomFeatures",
+    "RankLimitedProbe", "SparseProbe",
     # splits and out-of-fold predictions
     "group_folds", "check_groups", "cross_fit", "CrossFit",
     # losses by group
@@ -36,6 +49,20 @@ __all__ = [
     "r2", "brier_skill", "bits_per_label", "class_report", "ClassReport", "estimability", "usable_information",
     # intervals and tests
     "ratio_interval", "RatioEstimate", "sum_interval", "t_interval", "Estimate", "false_discovery_rate",
+    # floors and twins
+    "history_windows", "choose_window", "history_types", "FLOOR_FORMS", "fit_floor_maps", "compare_floor", "FloorComparison", "FloorGain",
+    "compare_twins", "TwinComparison",
+    # control tasks and nulls
+    "control_labels", "estimate_selectivity", "Selectivity", "pseudo_sessions", "pseudo_session_test", "grid_test", "GridTest",
+    # usable and mutual information
+    "estimate_usable_information", "UsableInformation",
+    "MINE", "nearest_neighbour_information", "gaussian_information",
+    # single units
+    "rank_units", "UnitRanking", "UNIT_SCORES",
+    # similarity
+    "linear_cka", "representational_similarity", "similarity_matrix",
+    # erasers
+    "EraserFitter", "Eraser", "fit_inlp",
     # codes
     "online_codelength", "Codelength",
 ]  # fmt: skip
