@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from worldprobe.analysis._examine import Examination
 from worldprobe.analysis._measurement import LossSums, Measurement, measure
 from worldprobe.analysis._stream import Stream
-from worldprobe.probes import online_codelength
+from worldprobe.probes import control_labels, history_types, online_codelength
 
 TYPES_PER_UNIT = 20
 """History types per hidden unit below which a control task could be memorised by a linear probe for free."""
@@ -30,11 +30,11 @@ def representation(examination: Examination) -> list[Measurement]:
         return []
     rows, hidden = stream.scored, examination.hidden.rows(0)[stream.scored]
     labels = stream.targets[rows][:, stream.labels.columns[factor.name]].argmax(1)
-    control = control_labels(stream, labels, TYPES_PER_UNIT * hidden.shape[1])
+    types = history_types(stream.received, stream.t, TYPES_PER_UNIT * hidden.shape[1])
     code = _bits(hidden, labels, stream)
     against = {"F1 linear": _bits(examination.floors["F1 linear"].source.rows(0)[rows], labels, stream)}
-    if control is not None:
-        against["control"] = _bits(hidden, control, stream)
+    if types is not None:
+        against["control"] = _bits(hidden, control_labels(labels, types[rows], stream.seed), stream)
     n = len(rows)
     sums = {name: LossSums(other, code, None, float(n), n, unit="bits") for name, other in against.items()}
     return [measure(each, examination.cell("codelength", name), factor, horizon=0) for name, each in sums.items()]
@@ -43,26 +43,3 @@ def representation(examination: Examination) -> list[Measurement]:
 def _bits(features: NDArray[np.float32], labels: NDArray[np.int64], stream: Stream) -> NDArray[np.float64]:
     """Codelength of each episode's labels, (n_episodes,)."""
     return online_codelength(features, labels, stream.groups[stream.scored]).per_group
-
-
-def control_labels(stream: Stream, labels: NDArray[np.int64], n_types: int) -> NDArray[np.int64] | None:
-    """Draw one label per history type from the labels' own frequencies; None where no window has `n_types` types."""
-    types = history_types(stream, n_types)
-    if types is None:
-        return None
-    generator = np.random.default_rng(stream.seed)
-    drawn = generator.choice(labels, size=int(types.max()) + 1)
-    return np.asarray(drawn[types], np.int64)
-
-
-def history_types(stream: Stream, n_types: int) -> NDArray[np.int64] | None:
-    """Return the type of each scored row, the last w inputs with w the smallest that gives `n_types` types, or None."""
-    _, types = np.unique(stream.received, axis=0, return_inverse=True)
-    types, present = types.astype(np.int64), types.astype(np.int64)
-    for lag in range(1, int(stream.t.max()) + 2):
-        if len(np.unique(types[stream.scored])) >= n_types:
-            return np.unique(types[stream.scored], return_inverse=True)[1].astype(np.int64)
-        past = np.where(stream.t >= lag, np.roll(present, lag), -1)
-        _, types = np.unique(np.stack([types, past], 1), axis=0, return_inverse=True)
-        types = types.astype(np.int64)
-    return None

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from worldprobe.analysis._floors import FORMS
 from worldprobe.analysis._networks import MIN_NETWORKS
 from worldprobe.analysis._tables import with_false_discovery_rate
+from worldprobe.probes import FLOOR_FORMS
 from worldprobe.worlds import Headline
 
 Verdict = Literal["pass", "fail", "not tested"]
@@ -81,8 +81,10 @@ def _hold(rows: pd.DataFrame) -> bool:
 def _beyond(here: pd.DataFrame, floor: str, number: str, claim: str) -> Rung:
     """L_F - L_{F+h} > 0 against every form of a floor, on both streams."""
     rows = here[(here.quantity == "emergence") & here.floor.str.startswith(f"{floor} ")]
-    if rows.stream.nunique() < 2 or not {f"{floor} {form}" for form in FORMS} <= set(rows.floor):
-        return Rung(number, claim, "not tested", f"needs {', '.join(FORMS)} forms of {floor} on the agent's own stream and the common one")
+    if rows.stream.nunique() < 2 or not {f"{floor} {form}" for form in FLOOR_FORMS} <= set(rows.floor):
+        return Rung(
+            number, claim, "not tested", f"needs {', '.join(FLOOR_FORMS)} forms of {floor} on the agent's own stream and the common one"
+        )
     worst = rows.iloc[int(rows.gain_lower.argmin())]
     least = f"{worst.gain:+.3f} R² (95 % from {worst.gain_lower:+.3f}), {worst.floor}, {worst.stream} stream"
     return _all(number, claim, _hold(rows), f"smallest gain over {len(rows)} floors: {least}")

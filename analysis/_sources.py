@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,14 +18,7 @@ from worldprobe.activations import Forks, fork_core, replay
 from worldprobe.agents import Agent, agent_inputs
 from worldprobe.analysis._labels import Array
 from worldprobe.analysis._stream import Stream
-
-
-class FeatureMap(Protocol):
-    """A fitted map of features, as scikit-learn spells it."""
-
-    def transform(self, X: Array) -> NDArray[np.floating]:
-        """Return learned features (n, q) of features (n, p)."""
-
+from worldprobe.probes import FeatureMap, history_windows
 
 FitMaps = Callable[[Array, Array, NDArray[np.int64], NDArray[np.int64]], list[FeatureMap]]
 """Learns one map per fold, on the other folds, from features (n, p), labels (n, m), folds (n,) and episodes (n,)."""
@@ -57,12 +49,8 @@ class History(Source):
 
     @cached_property
     def _rows(self) -> Array:
-        received, t = self.stream.received, self.stream.t
-        lags = [np.where((t >= lag)[:, None], np.roll(received, lag, axis=0), 0) for lag in range(self.window + 1)]
-        return np.concatenate([*lags, self._clock(t)], axis=1, dtype=np.float32)
-
-    def _clock(self, t: NDArray[np.int64]) -> Array:
-        return np.eye(self.stream.world.time_limit, dtype=np.float32)[t]
+        windows = history_windows(self.stream.received, self.stream.t, self.window)
+        return np.concatenate([windows, self.stream.clock(self.stream.t)], axis=1)
 
     def rows(self, fold: int) -> Array:
         """Return the same features for every fold."""
@@ -75,7 +63,7 @@ class History(Source):
         sequence = np.concatenate([past[:, ::-1], fork_inputs(forks, self.stream)], axis=1)
         steps = range(1, forks.action.shape[1] + 1)
         lags = [sequence[:, step : step + self.window + 1][:, ::-1].reshape(len(past), -1) for step in steps]
-        clocks = [self._clock(self.stream.t[forks.rows] + step) for step in steps]
+        clocks = [self.stream.clock(self.stream.t[forks.rows] + step) for step in steps]
         return np.stack([np.concatenate(pair, axis=1) for pair in zip(lags, clocks, strict=True)], axis=1).astype(np.float32)
 
 

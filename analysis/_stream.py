@@ -50,6 +50,10 @@ class Stream:
         folds[~validation] = group_folds(self.groups[~validation], self.n_folds, self.seed)
         return folds
 
+    def clock(self, t: NDArray[np.int64]) -> Array:
+        """Return steps of an episode (n,) one-hot, (n, time_limit)."""
+        return np.eye(self.world.time_limit, dtype=np.float32)[t]
+
     @cached_property
     def received(self) -> Array:
         """What the agent received at each row: observation, previous action, previous reward if a channel; (n, input_size)."""

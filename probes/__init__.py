@@ -18,7 +18,16 @@ from worldprobe.probes._codelength import Codelength, online_codelength
 from worldprobe.probes._control_tasks import Selectivity, control_labels, estimate_selectivity
 from worldprobe.probes._crossfit import CrossFit, cross_fit
 from worldprobe.probes._erasers import Eraser, EraserFitter, fit_inlp
-from worldprobe.probes._floors import FLOOR_FORMS, FloorComparison, FloorGain, compare_floor, fit_floor_maps
+from worldprobe.probes._floors import (
+    FLOOR_FORMS,
+    LEAST_FLOOR_UNITS,
+    FeatureMap,
+    FloorComparison,
+    FloorForm,
+    FloorGain,
+    compare_floor,
+    fit_floor_maps,
+)
 from worldprobe.probes._history import choose_window, history_types, history_windows
 from worldprobe.probes._intervals import Estimate, RatioEstimate, false_discovery_rate, ratio_interval, sum_interval, t_interval
 from worldprobe.probes._logistic import LogisticProbe
@@ -50,8 +59,8 @@ __all__ = [
     # intervals and tests
     "ratio_interval", "RatioEstimate", "sum_interval", "t_interval", "Estimate", "false_discovery_rate",
     # floors and twins
-    "history_windows", "choose_window", "history_types", "FLOOR_FORMS", "fit_floor_maps", "compare_floor", "FloorComparison", "FloorGain",
-    "compare_twins", "TwinComparison",
+    "history_windows", "choose_window", "history_types", "FLOOR_FORMS", "FloorForm", "LEAST_FLOOR_UNITS",
+    "fit_floor_maps", "FeatureMap", "compare_floor", "FloorComparison", "FloorGain", "compare_twins", "TwinComparison",
     # control tasks and nulls
     "control_labels", "estimate_selectivity", "Selectivity", "pseudo_sessions", "pseudo_session_test", "grid_test", "GridTest",
     # usable and mutual information

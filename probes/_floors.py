@@ -19,11 +19,11 @@ from worldprobe.probes._ridge import RidgeProbe
 from worldprobe.probes._splits import check_folds, check_groups
 from worldprobe.probes._validation import Booleans, Floats, Integers, check_finite, check_mask
 
-Form = Literal["linear", "random", "mlp"]
-FLOOR_FORMS: tuple[Form, ...] = get_args(Form)
+FloorForm = Literal["linear", "random", "mlp"]
+FLOOR_FORMS: tuple[FloorForm, ...] = get_args(FloorForm)
 """Every floor is read linearly, through random features, and through a trained network: one of them alone is easily beaten."""
 
-LEAST_UNITS = 128
+LEAST_FLOOR_UNITS = 128
 """Least width of a floor's random or learned layer, however narrow the representation that it stands under."""
 
 
@@ -40,7 +40,7 @@ def _no_features(X: NDArray[Any]) -> NDArray[Any]:
 
 
 def fit_floor_maps(
-    form: Form,
+    form: FloorForm,
     X: ArrayLike,
     Y: ArrayLike,
     groups: ArrayLike,
@@ -55,7 +55,8 @@ def fit_floor_maps(
     Parameters
     ----------
     form : {"linear", "random", "mlp"}
-        No features; 2 `units` random ones; the last of two layers of `units` that a network learned.
+        No features; 2 `units` random ones, bounded (inputs that are rarely on are far out when standardised, and would throw unbounded
+        ones); the last of two layers of `units` that a network learned.
     X : array_like, shape (n_samples, n_features)
         The floor.
     Y : array_like, shape (n_samples,) or (n_samples, n_targets)
@@ -95,7 +96,7 @@ def fit_floor_maps(
     if form == "linear":
         return [FunctionTransformer(_no_features)] * n_folds
     if form == "random":
-        return [RandomFeatures(2 * units, random_state=random_state).fit(rows)] * n_folds
+        return [RandomFeatures(2 * units, kind="cos", random_state=random_state).fit(rows)] * n_folds
     if form == "mlp":
         network = MLPProbe((units, units), batch_size=1024, max_epochs=max_epochs, random_state=random_state)
         return list(network.fit_folds(rows, Y, parts, groups, mask))
@@ -142,7 +143,7 @@ def compare_floor(
     Y: ArrayLike,
     groups: ArrayLike,
     folds: ArrayLike,
-    forms: Sequence[Form] = FLOOR_FORMS,
+    forms: Sequence[FloorForm] = FLOOR_FORMS,
     units: int | None = None,
     probe: RidgeProbe | None = None,
     validation: ArrayLike | None = None,
@@ -217,7 +218,7 @@ def compare_floor(
     parts = check_folds(np.asarray(folds)[~held_out], labels[~held_out], int(np.sum(~held_out)), least=3)
     known = check_mask(mask, (len(F), targets.reshape(len(F), -1).shape[1]))
     rows = _Rows(F, h, targets, known, labels, np.flatnonzero(~held_out), parts, probe or RidgeProbe(), scale)
-    width = max(LEAST_UNITS, h.shape[1]) if units is None else units
+    width = max(LEAST_FLOOR_UNITS, h.shape[1]) if units is None else units
     return FloorComparison({form: rows.gain(form, width, level, random_state) for form in forms})
 
 
@@ -237,7 +238,7 @@ class _Rows:
     probe: RidgeProbe
     scale: float | Sequence[float]
 
-    def gain(self, form: Form, units: int, level: float, random_state: int) -> FloorGain:
+    def gain(self, form: FloorForm, units: int, level: float, random_state: int) -> FloorGain:
         """Compare the floor, in one form, with the floor and the representation."""
         X, Y, groups, mask = (array[self.scored] for array in (self.floor, self.Y, self.groups, self.mask))
         maps = fit_floor_maps(form, X, Y, groups, self.folds, units, random_state=random_state, mask=mask)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from worldprobe.probes import RidgeProbe, compare_floor, cross_fit, fit_floor_maps, group_folds, group_losses, r2, sum_interval
-from worldprobe.probes._floors import Form
+from worldprobe.probes._floors import FloorForm
 
 Plant = Callable[..., SimpleNamespace]
 PROBE = RidgeProbe(alphas=(1e-3, 1e-1))
@@ -107,7 +107,7 @@ def test_maps_of_random_and_learned_features(plant: Plant) -> None:
     data = plant(n_groups=12, length=30)
     folds = group_folds(data.groups, 3)
     product = data.Y[:, 0] * data.Y[:, 1]
-    forms: tuple[Form, ...] = ("random", "mlp")
+    forms: tuple[FloorForm, ...] = ("random", "mlp")
     for form in forms:
         maps = fit_floor_maps(form, data.Y, product, data.groups, folds, units=32)
         fold = folds == 0
