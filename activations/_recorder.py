@@ -156,8 +156,8 @@ class Recorder:
         for watched, calls in steps.items():
             for number, call in enumerate(calls):
                 tick = watched.tick(number)
-                kept = {leaf: values for leaf, values in call.copies.items() if watched.gated is not None or (tick, leaf) in wanted}
-                parts |= {f"{tick}|{leaf}": self._stepped(watched, values) for leaf, values in kept.items()}
+                kept = watched.needed(call) if watched.gated is not None else {leaf for leaf in call.copies if (tick, leaf) in wanted}
+                parts |= {f"{tick}|{leaf}": self._stepped(watched, values) for leaf, values in call.copies.items() if leaf in kept}
         self._check_shapes(parts)
         return parts
 

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from worldprobe.activations._recurrent import Parts, capture, check_gated, expand, gated_sites, is_gated
 from worldprobe.activations._sites import tensors_in
 
+STATES = ("h", "c")
+"""The parts of a recurrent module's call that it returned."""
+
 
 class SiteError(RuntimeError):
     """A site did not fire, changed its shape or its number of calls, was overwritten, or shares its name with another one."""
@@ -51,7 +54,7 @@ class Watched:
         """Copy what a call left behind; returning nothing leaves the output as it is."""
         if self.gated is not None:
             parts = capture(self.gated, self.name, arguments, keywords, output)
-            live = {leaf: values for leaf, values in parts.items() if leaf in ("h", "c")}
+            live = {leaf: values for leaf, values in parts.items() if leaf in STATES}
             copied = parts if self.keeps_gates else live
         else:
             live = copied = self._tensors(output)
@@ -85,6 +88,10 @@ class Watched:
                 "the recorded values are not those that were used: record the part that wrote into it"
             )
         return calls
+
+    def needed(self, call: Call) -> set[str]:
+        """Return what the sites of a recurrent module are made from."""
+        return set(call.copies) if self.keeps_gates else set(STATES)
 
     def tick(self, number: int) -> str:
         """Return the name of one call of a step."""

@@ -181,6 +181,19 @@ def test_a_sequence_holds_what_its_steps_hold(n_layers: int, n_steps: int, cut: 
         torch.testing.assert_close(first[name], values[: cut + 1].flatten(0, 1), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sites", [["self.h"], ["self.1.h", "self.0.gates.*"], ["self"]])
+def test_what_is_not_asked_for_is_not_kept_from_the_first_step_on(kind: str, sites: list[str]) -> None:
+    core = make(kind, 2)
+    with Recorder(core, sites, one_step=True) as recorder, torch.no_grad():
+        steps = []
+        for x in torch.randn(3, 1, N, IN):
+            core(x)
+            steps.append(recorder.take_parts())
+    assert steps[0].keys() == steps[1].keys() == steps[2].keys()
+    assert ("self|x" in steps[0]) == (sites != ["self.h"])
+
+
 @pytest.mark.parametrize("core_name", ["lstm", "gru"])
 def test_our_own_networks_say_the_same_of_themselves(core_name: str) -> None:
     network = RecurrentQNetwork(NetworkConfig(core_name, 8, n_layers=2), 6, 4, torch.Generator().manual_seed(0))
