@@ -22,14 +22,22 @@ from worldprobe.activations._describe import package_versions
 from worldprobe.activations._files import RecordingError
 from worldprobe.activations._forks import Forks, fork_core, fork_stream
 from worldprobe.activations._manifest import Identity
+from worldprobe.activations._policies import Policy, StableBaselinesPolicy, TensorDictPolicy, TorchPolicy
 from worldprobe.activations._reader import Recording, open_recording
 from worldprobe.activations._record import record, record_on
+from worldprobe.activations._record_policy import record_policy
+from worldprobe.activations._recorder import Recorder
 from worldprobe.activations._replay import received_inputs, replay
 from worldprobe.activations._streams import BEHAVIOURS, Actor, Behaviour, CommonBehaviour, EpsilonGreedy, Moment
+from worldprobe.activations._watched import SiteError
 
 __all__ = [
     # recording
     "record", "record_on", "Behaviour", "Actor", "Moment", "EpsilonGreedy", "CommonBehaviour", "BEHAVIOURS",
+    # what any torch module holds
+    "Recorder", "SiteError",
+    # other people's agents in Gymnasium environments
+    "record_policy", "Policy", "TorchPolicy", "StableBaselinesPolicy", "TensorDictPolicy",
     # reading
     "open_recording", "Recording", "RecordedArray", "Identity", "RecordingError", "recorded_belief", "package_versions",
     # other networks on the same episodes

@@ -19,6 +19,7 @@ from worldprobe.agents._check import AgentContractError, check_agent
 from worldprobe.agents._checkpoints import CheckpointError, CheckpointInfo, load_checkpoint, read_checkpoint_info, save_checkpoint
 from worldprobe.agents._cores import CORES, Core
 from worldprobe.agents._evaluate import EvaluationResult, evaluate_return
+from worldprobe.agents._gates import GateWeights, check_fused, gru_gates, gru_update, lstm_cells, lstm_gates, lstm_update
 from worldprobe.agents._known_answers import PLANTED
 from worldprobe.agents._lambda_returns import lambda_returns
 from worldprobe.agents._network import NetworkConfig, RecurrentQNetwork, make_network
@@ -39,6 +40,8 @@ __all__ = [
     "Agent", "check_agent", "AgentContractError", "agent_inputs", "count_inputs", "seeded_generator",
     # recurrent Q-networks
     "NetworkConfig", "RecurrentQNetwork", "make_network", "CORES", "Core",
+    # the equations that fused kernels hide
+    "GateWeights", "lstm_gates", "lstm_update", "lstm_cells", "gru_gates", "gru_update", "check_fused",
     # learning
     "PqnConfig", "PqnLearner", "lambda_returns", "Actor", "Rollout",
     # training as a tool

@@ -6,10 +6,8 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
-FUSED_TOLERANCE = 1e-4
-"""Largest difference allowed between a fused kernel and the written-out equations (float32; 1e-6 is usual)."""
+from worldprobe.agents._gates import GateWeights, check_fused, gru_gates, gru_update, lstm_cells, lstm_gates
 
 
 class RecurrentLayer(nn.Module, ABC):
@@ -72,16 +70,10 @@ class LSTMLayer(RecurrentLayer):
         """Recompute the gates from the fused h, all steps at once, and scan the cell."""
         y, _ = self.sequence(x, state)
         h, c = state.chunk(2, -1)
-        from_input, from_state = _products(self.fused, x, torch.cat([h.unsqueeze(0), y[:-1]]))
-        i, f, g, o = (from_input + from_state).chunk(4, -1)
-        i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
-        cells = []
-        for t in range(x.shape[0]):
-            c = f[t] * c + i[t] * g[t]
-            cells.append(c)
-        cell = torch.stack(cells)
-        _check_fused(o * cell.tanh(), y)
-        return {"h": y, "c": cell, "gates.input": i, "gates.forget": f, "gates.cell": g, "gates.output": o}
+        gates = lstm_gates(GateWeights(*self.fused.all_weights[0]), x, torch.cat([h.unsqueeze(0), y[:-1]]))
+        cells = lstm_cells(gates, c)
+        check_fused(gates["output"] * cells.tanh(), y, "an LSTM layer")
+        return {"h": y, "c": cells, **{f"gates.{name}": values for name, values in gates.items()}}
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the weights; the forget gate begins open (bias 1)."""
@@ -117,12 +109,9 @@ class GRULayer(RecurrentLayer):
         """Recompute the gates from the kernel's h, all steps at once."""
         y, _ = self.sequence(x, state)
         h = torch.cat([state.unsqueeze(0), y[:-1]])
-        from_input, from_state = _products(self.fused, x, h)
-        (r_x, z_x, n_x), (r_h, z_h, n_h) = from_input.chunk(3, -1), from_state.chunk(3, -1)
-        r, z = (r_x + r_h).sigmoid(), (z_x + z_h).sigmoid()
-        n = (n_x + r * n_h).tanh()
-        _check_fused((1 - z) * n + z * h, y)
-        return {"h": y, "gates.reset": r, "gates.update": z, "gates.candidate": n}
+        gates = gru_gates(GateWeights(*self.fused.all_weights[0]), x, h)
+        check_fused(gru_update(gates, h), y, "a GRU layer")
+        return {"h": y, **{f"gates.{name}": values for name, values in gates.items()}}
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the weights."""
@@ -146,19 +135,3 @@ def _initialise(fused: nn.RNNBase, generator: torch.Generator) -> None:
 
 def _gate_matrices(fused: nn.RNNBase) -> list[Tensor]:
     return list(torch.split(fused.all_weights[0][1], fused.hidden_size))
-
-
-def _products(fused: nn.RNNBase, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """Return W x + b and U h + b' of every step."""
-    from_input, from_state, input_bias, state_bias = fused.all_weights[0]
-    return linear(x, from_input, input_bias), linear(h, from_state, state_bias)
-
-
-def _check_fused(written_out: Tensor, fused: Tensor) -> None:
-    """Refuse gates that do not reproduce the output they are said to have made."""
-    gap = (written_out - fused).abs().max().item()
-    if not gap <= FUSED_TOLERANCE:
-        raise RuntimeError(
-            f"recomputed gates give outputs {gap:.1e} away from the fused kernel's, expected at most {FUSED_TOLERANCE:.0e}; "
-            "check the inputs and the weights for NaN"
-        )
