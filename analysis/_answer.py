@@ -10,6 +10,9 @@ from worldprobe.analysis._findings import Findings
 from worldprobe.analysis._report_tables import percent
 from worldprobe.worlds import Headline
 
+AMOUNTS = ((0.8, "a model was found"), (0.2, "part of a model was found"), (-1.0, "a trace of a model was found"))
+"""Least share of what the filter knows, and what it is called."""
+
 
 def answer(findings: Findings) -> str:
     """Return the run's answer: what was found of the headline factor, beside the untrained twin, and which rungs hold."""
@@ -17,11 +20,15 @@ def answer(findings: Findings) -> str:
     held = [rung.number for rung in findings.ladder if rung.verdict == "pass"]
     climbed = f"Rungs that hold: {', '.join(held)}." if held else "No rung of the ladder holds."
     verdict = {rung.number: rung.verdict for rung in findings.ladder}["4"]
-    found = {"pass": "a model was found", "fail": "no model was found", "not tested": "whether there is a model could not be tested"}[
-        verdict
-    ]
-    who = f"In this {summary['agent']}, trained on reward alone in {summary['world']}, {found}"
+    update = _cell(findings.table, "own-update", headline.factor, headline.horizon, headline.streams)
+    found = {"pass": "", "fail": "no model was found", "not tested": "whether there is a model could not be tested"}[verdict]
+    who = f"In this {summary['agent']}, trained on reward alone in {summary['world']}, {found or _amount(update.estimate)}"
     return f"{who}: {_told(findings.table, headline)}. {climbed}"
+
+
+def _amount(share: float) -> str:
+    """How much of a model an update that passes rung 4 is, in words."""
+    return next(words for least, words in AMOUNTS if share >= least)
 
 
 def _told(table: pd.DataFrame, headline: Headline) -> str:

@@ -216,7 +216,7 @@ def _snapshots(
     true = examples[f"{episode}/{factor.name}/true"].astype(float).argmax(1)
     steps = np.unique(np.linspace(0, len(true) - 1, 5).astype(int))
     figure, axes = plt.subplots(
-        len(kinds), len(steps), figsize=(7.4, 1.7 * len(kinds) + 0.5), sharex=True, sharey=True, layout="constrained", squeeze=False
+        len(kinds), len(steps), figsize=(7.6, 1.55 * len(kinds) + 0.3), sharex=True, sharey=True, layout="constrained", squeeze=False
     )
     for row, kind in zip(axes, kinds, strict=True):
         for ax, step in zip(row, steps, strict=True):
@@ -233,6 +233,8 @@ def _snapshots(
                 lw=0.4,
             )
             ax.plot(*coordinates[true[step]], "x", color=COLOURS["counterfeit"], ms=7, mew=2)
+            ax.margins(0.1)
+            ax.spines[:].set_visible(False)
             ax.set(xticks=[], yticks=[], aspect="equal", title=f"t = {step}" if kind == kinds[0] else "")
             ax.grid(visible=False)
         row[0].set_ylabel(TITLES[kind].replace(" from", "\nfrom"), fontsize=8)
