@@ -2,7 +2,8 @@
 
 In go an agent, a world and a behaviour; out comes a recording on disk (docs/format.md is its specification), read lazily.
 Any network can then be run over the same episodes, in memory (`replay`) or as a recording (`record_on`), and stepped along
-forks of the world under actions it would not choose.
+forks of the world under actions it would not choose. Agents that are not ours, in Gymnasium environments, are recorded by
+`record_policy`; `Recorder` reads the parts of any torch module (docs/recording.md).
 
 >>> import tempfile
 >>> from worldprobe.activations import EpsilonGreedy, record

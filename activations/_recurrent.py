@@ -52,7 +52,9 @@ def check_gated(module: Gated, name: str) -> None:
         raise ValueError(f"{name!r} drops units between its layers, so its gates cannot be recomputed: call eval() on the module first")
 
 
-def capture(module: Gated, name: str, arguments: tuple[Any, ...], keywords: Mapping[str, Any], output: Any) -> Parts:
+def capture(
+    module: Gated, name: str, arguments: tuple[Any, ...], keywords: Mapping[str, Any], output: Any, for_gates: bool = True
+) -> Parts:
     """Return what one call of a module left behind: (n, ...) of a cell, (T, n, ...) of a whole-sequence module.
 
     Parameters
@@ -60,6 +62,8 @@ def capture(module: Gated, name: str, arguments: tuple[Any, ...], keywords: Mapp
     module, name : Module and str
         What was called.
     arguments, keywords, output : as a forward hook receives them
+    for_gates : bool
+        Return what gates are recomputed from as well.
 
     Raises
     ------
@@ -71,8 +75,9 @@ def capture(module: Gated, name: str, arguments: tuple[Any, ...], keywords: Mapp
     if isinstance(x, PackedSequence):
         raise ValueError(f"{name!r} was called on a packed sequence, whose rows are no steps of one batch: pad it, or call step by step")
     if isinstance(module, nn.RNNBase):
-        return _sequence_parts(module, name, x, before, output)
-    return _cell_parts(x, before, output)
+        return _sequence_parts(module, name, x, before, output, for_gates)
+    parts = _cell_parts(x, before, output)
+    return parts if for_gates else {leaf: parts[leaf] for leaf in ("h", "c") if leaf in parts}
 
 
 def expand(module: Gated, name: str, parts: Parts, wanted: list[str]) -> dict[str, Tensor]:
@@ -135,7 +140,7 @@ def _cell_parts(x: Tensor, before: Any, output: Any) -> Parts:
     return {"x": x.reshape(-1, x.shape[-1]), **dict(zip(names, rows, strict=True))}
 
 
-def _sequence_parts(module: nn.RNNBase, name: str, x: Tensor, before: Any, output: Any) -> Parts:
+def _sequence_parts(module: nn.RNNBase, name: str, x: Tensor, before: Any, output: Any, for_gates: bool) -> Parts:
     """Return the parts of a whole-sequence module, (T, n, ...), whatever the order of its input."""
     y, last = output[0], output[1] if isinstance(output[1], tuple) else (output[1],)
     if x.dim() == 2:
@@ -143,14 +148,18 @@ def _sequence_parts(module: nn.RNNBase, name: str, x: Tensor, before: Any, outpu
     elif module.batch_first:
         x, y = x.transpose(0, 1), y.transpose(0, 1)
     lasts = [_layers_last(leaf) for leaf in last]
+    leaves = ("h", "c")[: len(lasts)]
+    if len(x) == 1 and not for_gates:
+        return {leaf: values.unsqueeze(0) for leaf, values in zip(leaves, lasts, strict=True)}
     earlier = before if isinstance(before, tuple) else (before,)
     firsts = [torch.zeros_like(leaf) for leaf in lasts] if before is None else [_layers_last(leaf) for leaf in earlier]
-    leaves = ("h", "c")[: len(lasts)]
     over_time = [leaf.unsqueeze(0) for leaf in lasts] if len(x) == 1 else _unrolled(module, name, x, firsts, y, lasts)
-    parts = {"x": x} | dict(zip(leaves, over_time, strict=True))
+    parts = dict(zip(leaves, over_time, strict=True))
+    if not for_gates:
+        return parts
     for leaf, first in zip(leaves, firsts, strict=True):
         parts[f"before.{leaf}"] = torch.cat([first.unsqueeze(0), parts[leaf][:-1]])
-    return parts
+    return {"x": x, **parts}
 
 
 def _layers_last(state: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from worldprobe.activations._recurrent import Parts, capture, check_gated, expand, gated_sites, is_gated
@@ -53,9 +54,8 @@ class Watched:
     def hook(self, _: nn.Module, arguments: tuple[Any, ...], keywords: Mapping[str, Any], output: Any) -> None:
         """Copy what a call left behind; returning nothing leaves the output as it is."""
         if self.gated is not None:
-            parts = capture(self.gated, self.name, arguments, keywords, output)
-            live = {leaf: values for leaf, values in parts.items() if leaf in STATES}
-            copied = parts if self.keeps_gates else live
+            copied = capture(self.gated, self.name, arguments, keywords, output, self.keeps_gates)
+            live = {leaf: values for leaf, values in copied.items() if leaf in STATES}
         else:
             live = copied = self._tensors(output)
         self.calls.append(Call({leaf: values.detach().clone() for leaf, values in copied.items()}, live))
@@ -108,4 +108,4 @@ class Watched:
 
 def _same(live: Tensor, copy: Tensor) -> bool:
     """Return whether two tensors hold the same numbers, NaN counting as itself."""
-    return bool(((live == copy) | (live != live)).all())
+    return torch.equal(live, copy) or bool(((live == copy) | (live.isnan() & copy.isnan())).all())
