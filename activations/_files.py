@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import hashlib
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 PARTIAL = ".partial"
+COPIED_BLOCK = 2**22
 
 
 class RecordingError(ValueError):
     """A recording is missing, damaged, foreign, or would have to become another one."""
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Put `content` at `path` in one step: write beside it, flush to the disk, rename.
 
     Raises
@@ -21,26 +25,79 @@ def write_whole(path: Path, content: bytes) -> None:
     RecordingError
         If the disk is full or not writable; what stood at `path` before is untouched.
     """
-    partial = path.with_name(path.name + PARTIAL)
+    _put_whole(path, [content], f"{len(content):,} bytes")
+
+
+def copy_whole(source: Path, target: Path, sha256: str) -> None:
+    """Copy a file in one step, proving it on the way.
+
+    Raises
+    ------
+    RecordingError
+        If its SHA-256 is not `sha256`, or a disk refuses; what stood at `target` before is untouched.
+    """
+    digest = hashlib.sha256()
+
+    def blocks() -> Iterator[bytes]:
+        with source.open("rb") as file:
+            while block := file.read(COPIED_BLOCK):
+                digest.update(block)
+                yield block
+        if digest.hexdigest() != sha256:
+            raise RecordingError(f"{source} is damaged: SHA-256 {digest.hexdigest()[:12]}..., expected {sha256[:12]}...")
+
+    _put_whole(target, blocks(), f"a copy of {source}")
+
+
+def _put_whole(path: Path, blocks: Iterable[bytes | memoryview], what: str) -> None:
+    """Write blocks beside `path`, flush them to the disk, rename."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     try:
         with partial.open("wb") as file:
-            file.write(content)
+            for block in blocks:
+                file.write(block)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
         _flush_directory(path.parent)
     except OSError as error:
+        raise RecordingError(
+            f"cannot write {what} to {path}: {error.strerror}; finished shards are kept, make room and record again"
+        ) from error
+    finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise RecordingError(
-            f"cannot write {len(content):,} bytes to {path}: {error.strerror}; finished shards are kept, make room and record again"
-        ) from error
 
 
-def remove_partials(directory: Path) -> None:
-    """Remove what a crash left half written."""
-    for partial in directory.glob(f"*{PARTIAL}"):
-        partial.unlink(missing_ok=True)
+def remove_partials(directory: Path, names: Iterable[str]) -> None:
+    """Remove what a crash left of some files half written."""
+    for name in names:
+        for partial in directory.glob(f"{name}*{PARTIAL}"):
+            partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(directory: Path, *, shared: bool) -> Iterator[None]:
+    """Hold a directory for writing: alone, or among writers of other parts. The system lets go when the process dies.
+
+    Raises
+    ------
+    RecordingError
+        If another process is writing there.
+    """
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        _lock(handle, directory, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, directory: Path, kind: int) -> None:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RecordingError(f"another process is writing to {directory}: wait for it, or record parts of it side by side") from None
 
 
 def one_line(error: BaseException) -> str:

@@ -13,9 +13,10 @@ import pandas as pd
 
 from worldprobe.activations._array import RecordedArray
 from worldprobe.activations._episodes import Array, Episodes
+from worldprobe.activations._files import RecordingError
 from worldprobe.activations._layout import SPLITS, along
 from worldprobe.activations._manifest import Identity
-from worldprobe.activations._schema import read_manifest
+from worldprobe.activations._parts import read_manifest
 from worldprobe.activations._shards import Shards
 
 
@@ -98,12 +99,21 @@ class Recording:
     @cached_property
     def episodes(self) -> pd.DataFrame:
         """The episode table: `start`, `length`, `split` (0 train, 1 validation, 2 test), `terminated`, by episode number."""
-        length = self["episode/length"][:] if self.manifest.shards else np.empty(0, np.int64)
-        columns = {"start": np.cumsum(length) - length, "length": length}
-        if self.manifest.shards:
-            columns |= {name: self[f"episode/{name}"][:] for name in ("split", "terminated")}
-        number = self["episode/number"][:] if self.manifest.shards else np.empty(0, np.int64)
+        if not self.manifest.shards:
+            return pd.DataFrame({"start": np.empty(0, np.int64), "length": np.empty(0, np.int64)}, index=pd.Index([], name="episode"))
+        number, length, split = (self[f"episode/{name}"][:] for name in ("number", "length", "split"))
+        self._check_table(number, length, split)
+        columns = {"start": np.cumsum(length) - length, "length": length, "split": split, "terminated": self["episode/terminated"][:]}
         return pd.DataFrame(columns, index=pd.Index(number, name="episode"))
+
+    def _check_table(self, number: Array, length: Array, split: Array) -> None:
+        """Raise unless the table is that of the planned episodes and adds up to the rows of every shard."""
+        shards = self.manifest.shards
+        planned = np.concatenate([np.asarray(self.identity.shard_episodes(entry.index)) for entry in shards])
+        first = np.cumsum([0, *(entry.n_episodes for entry in shards[:-1])])
+        plausible = (number == planned).all() and ((length >= 1) & (length <= self.n_steps)).all() and np.isin(split, range(3)).all()
+        if not plausible or (np.add.reduceat(length, first) != [entry.n_steps for entry in shards]).any():
+            raise RecordingError(f"{self.path} is damaged: its episode table does not fit its rows; restore it, or record again")
 
     @cached_property
     def groups(self) -> Array:
@@ -165,7 +175,7 @@ class Recording:
     @property
     def is_complete(self) -> bool:
         """Whether all shards of the plan are there."""
-        return not self.manifest.missing
+        return len(self.manifest.shards) == self.identity.n_shards
 
     # --- the files ------------------------------------------------------------------------------------------------
 
