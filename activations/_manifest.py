@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from worldprobe.activations._files import RecordingError, write_whole
+from worldprobe.agents import seal
 
 FORMAT, SHARD_FORMAT, VERSION = "worldprobe recording", "worldprobe shard", 2
 READABLE = (1, 2)
@@ -130,7 +131,7 @@ class Manifest:
             "convention": {"step": STEP_CONVENTION, "tick": TICK_CONVENTION},
             **asdict(self),
         }
-        write_whole(directory / name, (json.dumps(content, indent=1) + "\n").encode())
+        write_whole(directory / name, (json.dumps(seal(content), indent=1) + "\n").encode())
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from worldprobe.activations._files import RecordingError, one_line
 from worldprobe.activations._layout import DTYPES, EPISODE_KEYS, along, is_key
 from worldprobe.activations._manifest import FORMAT, READABLE, VERSION, ArraySpec, Identity, Manifest, ShardEntry, shard_file
 from worldprobe.activations._storage import PRECISIONS, file_dtype, stored_dtype
+from worldprobe.agents import unseal
 
 Check = tuple[str, Callable[[Any], bool]]
 """What is expected in words, and whether a value is it."""
@@ -129,7 +130,7 @@ def parse_manifest(content: bytes, path: Path) -> Manifest:
         raise RecordingError(f"{path} is damaged: expected JSON, got {one_line(error)}") from error
     _check_origin(decoded, path)
     _check_depth(decoded, path)
-    migrated = _migrated(decoded) if decoded["version"] == 1 else decoded
+    migrated = _migrated(decoded) if decoded["version"] == 1 else _unsealed(decoded, path)
     _check_fields(migrated, MANIFEST_FIELDS, f"{path}")
     return _build(migrated, path)
 
@@ -173,6 +174,13 @@ def _check_origin(content: Any, path: Path) -> None:
     if isinstance(version, bool) or version not in READABLE:
         known = " and ".join(map(str, READABLE))
         raise RecordingError(f"{path} is of format version {str(version)[:60]}; this worldprobe reads versions {known}: update it")
+
+
+def _unsealed(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    try:
+        return unseal(content)
+    except ValueError as error:
+        raise RecordingError(f"{path} is damaged: {error}; restore it, or delete the recording and record again") from None
 
 
 def _check_depth(content: Any, path: Path) -> None:

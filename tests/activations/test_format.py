@@ -31,7 +31,7 @@ def first_column(header: str) -> set[str]:
 
 
 def test_the_tables_of_the_document_are_those_of_the_code(common: Recording) -> None:
-    assert first_column("field | type") == set(schema.MANIFEST_FIELDS)
+    assert first_column("field | type") == {*schema.MANIFEST_FIELDS, "seal"}
     assert first_column("field of `identity`") == set(schema.IDENTITY_FIELDS)
     assert first_column("attribute") == set(shard_attributes(0, common.manifest))
     rows = first_column("key | dtype | shape of a row | present")
@@ -98,7 +98,7 @@ def as_version_1(path: Path) -> None:
     """Rewrite a recording as version 1 wrote it."""
     content = json.loads((path / "recording.json").read_text())
     content["version"] = 1
-    del content["identity"]["precision"]
+    del content["seal"], content["identity"]["precision"]
     for spec in content["arrays"].values():
         del spec["stored"]
     for entry in content["shards"]:
@@ -121,7 +121,7 @@ def test_version_1_is_migrated(recorded: Path, maze: World, tmp_path: Path) -> N
             np.testing.assert_array_equal(old[key][:], new[key][:])
     content = json.loads((path / "recording.json").read_text())
     content["shards"] = content["shards"][:1]
-    (path / "recording.json").write_text(json.dumps(content))
+    (path / "recording.json").write_text(json.dumps(content))  # version 1 has no seal
     agent = make_network(maze, NetworkConfig(hidden_size=4), seed=0)
     with record(agent, maze, path, EpsilonGreedy(agent, 0.5), 20, 0, episodes_per_shard=8) as resumed, open_recording(recorded) as new:
         assert resumed.is_complete

@@ -15,7 +15,7 @@ import pytest
 
 from worldprobe.activations import EpsilonGreedy, Recording, RecordingError, open_recording, record
 from worldprobe.activations import _files as files
-from worldprobe.agents import NetworkConfig, RecurrentQNetwork, make_network
+from worldprobe.agents import NetworkConfig, RecurrentQNetwork, make_network, seal, unseal
 from worldprobe.worlds import TMaze, World
 
 Same = Callable[[Recording, Recording], None]
@@ -131,12 +131,12 @@ def test_an_unfinished_recording_of_other_versions_is_refused(
     network: RecurrentQNetwork, maze: World, whole: Recording, record_own: RecordOwn, tmp_path: Path
 ) -> None:
     path = Path(shutil.copytree(whole.path, tmp_path / "a.wpr"))
-    content = json.loads((path / "recording.json").read_text())
+    content = unseal(json.loads((path / "recording.json").read_text()))
     content["environment"]["versions"]["torch"] = "1.0"
-    (path / "recording.json").write_text(json.dumps(content))
+    (path / "recording.json").write_text(json.dumps(seal(content)))
     record_own(network, maze, path).close()  # nothing is missing
     content["shards"] = content["shards"][:-1]
-    (path / "recording.json").write_text(json.dumps(content))
+    (path / "recording.json").write_text(json.dumps(seal(content)))
     with pytest.raises(RecordingError, match=r"begun elsewhere \(versions\.torch: \"1\.0\""):
         record_own(network, maze, path)
 
