@@ -11,8 +11,9 @@ from pathlib import Path
 
 from worldprobe.activations._describe import environment
 from worldprobe.activations._episodes import Episodes
-from worldprobe.activations._files import RecordingError, remove_partials, writing
-from worldprobe.activations._manifest import MANIFEST, Identity, Manifest, Part, differences, manifest_files, shard_file
+from worldprobe.activations._extents import find_extents
+from worldprobe.activations._files import PARTIAL, RecordingError, remove_partials, writing
+from worldprobe.activations._manifest import MANIFEST, Identity, Manifest, Part, differences, manifest_names, shard_file
 from worldprobe.activations._parts import read_manifest, read_one
 from worldprobe.activations._reader import Recording, open_recording
 from worldprobe.activations._storage import COMPRESSIONS, file_dtype, stored_dtype
@@ -84,10 +85,11 @@ def _begun(target: Target, identity: Identity) -> tuple[Manifest, list[int]]:
     """Return the writer's own manifest and the shards it is to make, after checking that what is there is of the same thing."""
     path, new = target.path, Manifest(identity, environment())
     remove_partials(path, [target.manifest, *map(shard_file, filter(target.mine, new.missing))] if target.part else [""])
-    if not manifest_files(path):
+    extents = find_extents(path)
+    if not manifest_names(extents):
         new.write(path, target.manifest)
         return new, [index for index in new.missing if target.mine(index)]
-    whole = read_manifest(path)
+    whole = read_manifest(path, extents)
     changed = differences(asdict(whole.identity), asdict(identity))
     if changed:
         raise RecordingError(f"{path} holds another recording ({'; '.join(changed[:3])}): choose another path, or delete it")
@@ -97,8 +99,8 @@ def _begun(target: Target, identity: Identity) -> tuple[Manifest, list[int]]:
         raise RecordingError(f"{path} was begun elsewhere ({'; '.join(changed[:3])}): go on with the same, or delete it and record anew")
     if target.part is None:
         return whole, todo
-    own = path / target.manifest
-    return (read_one(own) if own.exists() else new), todo
+    own = extents.get(target.manifest)
+    return (read_one(path / target.manifest, own) if own else new), todo
 
 
 def _make_directory(path: Path) -> None:
@@ -109,8 +111,8 @@ def _make_directory(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RecordingError(f"cannot make the directory {path}: {error.strerror}") from error
-    foreign = [entry.name for entry in path.iterdir() if not entry.name.endswith(".partial")]
-    if foreign and not manifest_files(path):
+    foreign = [entry.name for entry in path.iterdir() if not entry.name.endswith(PARTIAL)]
+    if foreign and not manifest_names(foreign):
         raise RecordingError(f"{path} is no recording: choose another path (it holds {foreign[0]!r})")
 
 

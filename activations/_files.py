@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 PARTIAL = ".partial"
-COPIED_BLOCK = 2**22
 
 
 class RecordingError(ValueError):
@@ -25,32 +23,11 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
     RecordingError
         If the disk is full or not writable; what stood at `path` before is untouched.
     """
-    _put_whole(path, [content], f"{len(content):,} bytes")
+    write_blocks(path, [content], f"{len(content):,} bytes")
 
 
-def copy_whole(source: Path, target: Path, sha256: str) -> None:
-    """Copy a file in one step, proving it on the way.
-
-    Raises
-    ------
-    RecordingError
-        If its SHA-256 is not `sha256`, or a disk refuses; what stood at `target` before is untouched.
-    """
-    digest = hashlib.sha256()
-
-    def blocks() -> Iterator[bytes]:
-        with source.open("rb") as file:
-            while block := file.read(COPIED_BLOCK):
-                digest.update(block)
-                yield block
-        if digest.hexdigest() != sha256:
-            raise RecordingError(f"{source} is damaged: SHA-256 {digest.hexdigest()[:12]}..., expected {sha256[:12]}...")
-
-    _put_whole(target, blocks(), f"a copy of {source}")
-
-
-def _put_whole(path: Path, blocks: Iterable[bytes | memoryview], what: str) -> None:
-    """Write blocks beside `path`, flush them to the disk, rename."""
+def write_blocks(path: Path, blocks: Iterable[bytes | memoryview], what: str) -> None:
+    """Put blocks, one after another, at `path` in one step; `what` they are is said if it fails."""
     partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     try:
         with partial.open("wb") as file:
@@ -59,7 +36,7 @@ def _put_whole(path: Path, blocks: Iterable[bytes | memoryview], what: str) -> N
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        _flush_directory(path.parent)
+        flush_to_disk(path.parent)
     except OSError as error:
         raise RecordingError(
             f"cannot write {what} to {path}: {error.strerror}; finished shards are kept, make room and record again"
@@ -105,9 +82,9 @@ def one_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _flush_directory(directory: Path) -> None:
-    """Make a rename survive a power cut."""
-    handle = os.open(directory, os.O_RDONLY)
+def flush_to_disk(path: Path) -> None:
+    """Make what a file holds, or a rename in a directory, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -7,6 +7,7 @@ Each line on stdin is a request (JSON), each line on stdout its answer: `{}` if 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import resource
@@ -28,27 +29,68 @@ class RefusedError(ValueError):
     """The file is not what it should be."""
 
 
+class Window(io.RawIOBase):
+    """A stretch of a file, read as if it were the whole."""
+
+    def __init__(self, path: Path, offset: int, size: int) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._offset, self._size, self._at = offset, size, 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move and return the position."""
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer as far as the stretch goes, and return how far that was."""
+        n = max(0, min(len(buffer), self._size - self._at))
+        self._file.seek(self._offset + self._at)
+        n_read = self._file.readinto(memoryview(buffer)[:n]) or 0
+        self._at += n_read
+        return n_read
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+
+def open_hdf5(path: Path, offset: int, size: int) -> h5py.File:
+    """Open an HDF5 file that may lie within another file."""
+    if offset == 0 and size == path.stat().st_size:
+        return h5py.File(path, "r")
+    return h5py.File(io.BufferedReader(Window(path, offset, size)), "r")
+
+
 def inspect(request: Mapping[str, Any]) -> None:
     """Raise `RefusedError` unless a file is exactly what `request` promises.
 
     Parameters
     ----------
     request : Mapping
-        `path`; `sha256` of the whole file, or null; `attributes` of the root, each with its value; `datasets`, name to
-        [dtype, shape]; `filters`, the filter pipelines that may be used; `block`, bytes of the largest block of several rows.
+        `path`, and `offset` and `size` within it; `sha256`; `attributes` of the root, each with its value or a list of such;
+        `datasets`, name to [dtype, shape]; `filters`, the filter pipelines that may be used; `block`, bytes of the largest
+        block of several rows.
     """
-    path = Path(request["path"])
-    if request["sha256"] is not None:
-        with path.open("rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
-        if found != request["sha256"]:
-            raise RefusedError(f"damaged: SHA-256 {found[:12]}..., expected {request['sha256'][:12]}...")
-    with h5py.File(path, "r") as file:
+    where = Path(request["path"]), int(request["offset"]), int(request["size"])
+    with io.BufferedReader(Window(*where)) as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if found != request["sha256"]:
+        raise RefusedError(f"damaged: SHA-256 {found[:12]}..., expected {request['sha256'][:12]}...")
+    with open_hdf5(*where) as file:
         _check_attributes(file, request["attributes"])
         _check_names(file, request["datasets"])
         for name, (dtype, shape) in request["datasets"].items():
             _check_dataset(file[name], np.dtype(dtype), tuple(shape), request)
-        _check_blocks(file, list(request["datasets"]), path.stat().st_size)
+        _check_blocks(file, list(request["datasets"]), request["size"])
 
 
 def _check_attributes(file: h5py.File, expected: Mapping[str, Any]) -> None:

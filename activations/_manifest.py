@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -122,8 +122,8 @@ class Manifest:
         others = [shard for shard in self.shards if shard.index != entry.index]
         return replace(self, arrays=dict(arrays), shards=tuple(sorted([*others, entry], key=lambda shard: shard.index)))
 
-    def write(self, directory: Path, name: str = MANIFEST) -> None:
-        """Replace a manifest of `directory` in one step."""
+    def content(self) -> bytes:
+        """Return the content of its file."""
         content = {
             "format": FORMAT,
             "version": VERSION,
@@ -131,7 +131,11 @@ class Manifest:
             "convention": {"step": STEP_CONVENTION, "tick": TICK_CONVENTION},
             **asdict(self),
         }
-        write_whole(directory / name, (json.dumps(seal(content), indent=1) + "\n").encode())
+        return (json.dumps(seal(content), indent=1) + "\n").encode()
+
+    def write(self, directory: Path, name: str = MANIFEST) -> None:
+        """Replace a manifest of `directory` in one step."""
+        write_whole(directory / name, self.content())
 
 
 @dataclass(frozen=True)
@@ -154,9 +158,9 @@ class Part:
 _MANIFEST_NAME = re.compile(r"recording\.json|part-\d+-of-\d+\.json")
 
 
-def manifest_files(directory: Path) -> list[Path]:
-    """Return the manifests of a directory: `recording.json`, and those of parts."""
-    return sorted(path for path in directory.glob("*.json") if _MANIFEST_NAME.fullmatch(path.name))
+def manifest_names(names: Iterable[str]) -> list[str]:
+    """Return those of some file names that are manifests: `recording.json`, and those of parts."""
+    return sorted(filter(_MANIFEST_NAME.fullmatch, names))
 
 
 def shard_file(index: int) -> str:

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from worldprobe.activations._extents import Extent
 from worldprobe.activations._files import RecordingError
-from worldprobe.activations._manifest import MANIFEST, Manifest, differences, manifest_files
-from worldprobe.activations._schema import parse_manifest
+from worldprobe.activations._manifest import MANIFEST, Manifest, differences, manifest_names
+from worldprobe.activations._schema import LARGEST_MANIFEST, parse_manifest
 
 
-def read_manifest(directory: Path) -> Manifest:
-    """Read and check the manifests of `directory`: what all its writers have finished.
+def read_manifest(path: Path, extents: Mapping[str, Extent]) -> Manifest:
+    """Read and check the manifests among the files of a recording: what all its writers have finished.
 
     Raises
     ------
     RecordingError
         If there is none, one does not follow the specification, or two are not of one recording.
     """
-    paths = manifest_files(directory)
-    if not paths:
-        raise RecordingError(f"{directory} is no recording: expected a directory (name.wpr) that holds {MANIFEST}, or one packed file")
-    return merged([read_one(path) for path in paths], paths)
+    names = manifest_names(extents)
+    if not names:
+        raise RecordingError(f"{path} is no recording: expected a directory (name.wpr) or a packed file that holds {MANIFEST}")
+    return merged([read_one(path / name, extents[name]) for name in names], [path / name for name in names])
 
 
-def read_one(path: Path) -> Manifest:
-    """Read and check one manifest file."""
+def read_one(path: Path, extent: Extent) -> Manifest:
+    """Read and check one manifest, which messages call `path`."""
+    if extent.size > LARGEST_MANIFEST:
+        raise RecordingError(f"{path} is damaged: a manifest takes at most {LARGEST_MANIFEST:,} bytes, this has {extent.size:,}")
     try:
-        content = path.read_bytes()
+        with extent.open() as file:
+            content = file.read()
     except OSError as error:
         raise RecordingError(f"cannot read {path}: {error.strerror}") from error
     return parse_manifest(content, path)

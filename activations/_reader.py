@@ -13,6 +13,7 @@ import pandas as pd
 
 from worldprobe.activations._array import RecordedArray
 from worldprobe.activations._episodes import Array, Episodes
+from worldprobe.activations._extents import find_extents
 from worldprobe.activations._files import RecordingError
 from worldprobe.activations._layout import SPLITS, along
 from worldprobe.activations._manifest import Identity
@@ -30,8 +31,9 @@ class Recording:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.manifest = read_manifest(path)
-        self._shards = Shards(path, self.manifest)
+        extents = find_extents(path)
+        self.manifest = read_manifest(path, extents)
+        self._shards = Shards(path, extents, self.manifest)
 
     # --- arrays ---------------------------------------------------------------------------------------------------
 
@@ -86,6 +88,24 @@ class Recording:
         for block in blocks:
             if kept[block].any():
                 yield {name: array[block][kept[block]] for name, array in {**arrays, "groups": self["episode"]}.items()}
+
+    def to_pandas(self, names: Sequence[str], *, split: str | None = None) -> pd.DataFrame:
+        """Return step arrays as a table with one row per step, indexed by episode and t.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Keys with a row per step; one with a row shape becomes a column per entry, `core.h[0]`, `core.h[1]`, ...
+        split : str, optional
+            Keep only the episodes of "train", "validation" or "test".
+        """
+        rows = slice(None) if split is None else self.split(split)
+        columns: dict[str, Array] = {}
+        for name in names:
+            values = self[name][rows]
+            for place in np.ndindex(values.shape[1:]):
+                columns[f"{name}[{','.join(map(str, place))}]" if place else name] = values[(slice(None), *place)]
+        return pd.DataFrame(columns, index=pd.MultiIndex.from_arrays([self["episode"][rows], self["t"][rows]], names=["episode", "t"]))
 
     def _blocks(self, n_steps: int) -> list[slice]:
         """Cut the rows into runs of whole episodes of about `n_steps`."""
@@ -230,7 +250,7 @@ def open_recording(path: str | Path) -> Recording:
     Parameters
     ----------
     path : str or Path
-        The directory `name.wpr`.
+        The directory `name.wpr`, or the file that `pack_recording` made of it.
 
     Returns
     -------

@@ -75,7 +75,7 @@ MANIFEST_FIELDS: dict[str, Check] = {
     "identity": OBJECT,
     "fingerprint": HASH,
     "convention": OBJECT,
-    "environment": OBJECT,
+    "environment": ("an object with versions", lambda value: isinstance(value, dict) and isinstance(value.get("versions"), dict)),
     "arrays": OBJECT,
     "shards": LIST,
 }
@@ -122,8 +122,6 @@ def parse_manifest(content: bytes, path: Path) -> Manifest:
     RecordingError
         If it is no manifest, is of another version, or does not follow the specification.
     """
-    if len(content) > LARGEST_MANIFEST:
-        raise RecordingError(f"{path} is damaged: a manifest takes at most {LARGEST_MANIFEST:,} bytes, this has {len(content):,}")
     try:
         decoded = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -147,8 +145,11 @@ def _build(content: dict[str, Any], path: Path) -> Manifest:
     if bool(shards) != bool(arrays):
         raise RecordingError(f"{path}: expected arrays if and only if there are shards; got {len(arrays)} arrays, {len(shards)} shards")
     _check_tables(arrays, path)
+    lossy = {key for key, spec in arrays.items() if spec.dtype == "float32" != spec.stored}
     for shard in shards:
         _check_size(shard, arrays, path)
+        if shard.loss.keys() != lossy:
+            raise RecordingError(f"{path}: expected the loss of {sorted(lossy)} in {shard.file}; got {sorted(shard.loss)}")
     return Manifest(identity, content["environment"], arrays, shards)
 
 

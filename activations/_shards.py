@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +11,9 @@ from typing import Any
 import h5py
 
 from worldprobe.activations._episodes import Array
+from worldprobe.activations._extents import Extent, proven_blocks
 from worldprobe.activations._files import RecordingError, one_line
+from worldprobe.activations._inspection import open_hdf5
 from worldprobe.activations._inspector import INSPECTOR
 from worldprobe.activations._layout import CHUNK_BYTES, axis_name, stored_name
 from worldprobe.activations._manifest import READABLE, SHARD_FORMAT, ArraySpec, Manifest, ShardEntry
@@ -23,12 +25,11 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 class Shards:
     """The shards of one recording, each opened when it is first read from, after the inspection."""
 
-    def __init__(self, directory: Path, manifest: Manifest) -> None:
-        self.directory = directory
+    def __init__(self, path: Path, extents: Mapping[str, Extent], manifest: Manifest) -> None:
+        self.path = path
         self.manifest = manifest
         self._open: dict[int, h5py.File] = {}
-        for entry in manifest.shards:
-            _check_presence(directory / entry.file, entry)
+        self._extents = [_present(path / entry.file, extents.get(entry.file), entry) for entry in manifest.shards]
 
     def read(self, position: int, key: str, rows: slice) -> Array:
         """Return consecutive rows of `key` from the shard at `position` of the manifest."""
@@ -50,11 +51,9 @@ class Shards:
         RecordingError
             At the first file, or the first array in it, that is damaged.
         """
-        for position, entry in enumerate(self.manifest.shards):
-            with (self.directory / entry.file).open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if digest != entry.sha256:
-                raise RecordingError(f"{self.directory / entry.file} is damaged: SHA-256 {digest[:12]}..., expected {entry.sha256[:12]}...")
+        for extent, entry in zip(self._extents, self.manifest.shards, strict=True):
+            deque(proven_blocks(extent, entry.sha256), maxlen=0)
+        for position in range(len(self._extents)):
             for key in self.manifest.arrays:
                 self._verify_blocks(position, key)
 
@@ -71,15 +70,15 @@ class Shards:
 
     def _file(self, position: int) -> h5py.File:
         if position not in self._open:
-            entry = self.manifest.shards[position]
-            INSPECTOR.check(promise(self.directory, entry, self.manifest))
-            self._open[position] = h5py.File(self.directory / entry.file, "r")
+            extent = self._extents[position]
+            INSPECTOR.check(promise(extent, self.manifest.shards[position], self.manifest))
+            self._open[position] = open_hdf5(extent.path, extent.offset, extent.size)
         return self._open[position]
 
     @contextmanager
     def _guarded(self, position: int) -> Iterator[None]:
         """Turn whatever the HDF5 library says of a damaged file into one line that names the file."""
-        path = self.directory / self.manifest.shards[position].file
+        path = self.path / self.manifest.shards[position].file
         try:
             yield
         except RecordingError as error:
@@ -88,10 +87,12 @@ class Shards:
             raise RecordingError(f"{path} is damaged: {one_line(error)}; restore it, or delete the recording and record again") from error
 
 
-def promise(directory: Path, entry: ShardEntry, manifest: Manifest) -> dict[str, Any]:
+def promise(extent: Extent, entry: ShardEntry, manifest: Manifest) -> dict[str, Any]:
     """Return what the manifest promises of a shard, as the inspection wants it."""
     return {
-        "path": str((directory / entry.file).resolve()),
+        "path": str(extent.path.resolve()),
+        "offset": extent.offset,
+        "size": extent.size,
         "sha256": entry.sha256,
         "attributes": {
             "format": SHARD_FORMAT,
@@ -120,12 +121,13 @@ def _datasets(entry: ShardEntry, arrays: Mapping[str, ArraySpec]) -> dict[str, t
     return datasets
 
 
-def _check_presence(path: Path, entry: ShardEntry) -> None:
-    """Raise unless the file is there, of the right size, and begins like HDF5."""
-    if not path.is_file():
+def _present(path: Path, extent: Extent | None, entry: ShardEntry) -> Extent:
+    """Return where a shard lies, if it is there, of the right size, and begins like HDF5."""
+    if extent is None:
         raise RecordingError(f"{path} is missing: the manifest lists it; restore it, or delete the recording and record again")
-    if path.stat().st_size != entry.size:
-        raise RecordingError(f"{path} is damaged: {path.stat().st_size:,} bytes, expected {entry.size:,}")
-    with path.open("rb") as file:
+    if extent.size != entry.size:
+        raise RecordingError(f"{path} is damaged: {extent.size:,} bytes, expected {entry.size:,}")
+    with extent.open() as file:
         if file.read(len(SIGNATURE)) != SIGNATURE:
             raise RecordingError(f"{path} is damaged: it does not begin like an HDF5 file")
+    return extent

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from worldprobe.activations._episodes import Array, Episodes
+from worldprobe.activations._extents import Extent
 from worldprobe.activations._files import RecordingError, write_whole
 from worldprobe.activations._inspector import INSPECTOR
 from worldprobe.activations._layout import DTYPES, SPLITS, along, axis_name, chunk_rows, is_key, long_name, stored_name
@@ -57,7 +58,7 @@ def commit_shard(
     entry = ShardEntry(shard_file(index), index, digest, len(content), episodes.number.size, episodes.n_steps, losses)
     longer = manifest.with_shard(entry, specs)
     write_whole(directory / entry.file, content)
-    INSPECTOR.trust(promise(directory, entry, longer))
+    INSPECTOR.trust(promise(Extent(directory / entry.file, 0, entry.size), entry, longer))
     longer.write(directory, name)
     return longer
 
