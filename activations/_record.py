@@ -13,6 +13,7 @@ from worldprobe.activations._commit import Progress, Target, record_shards
 from worldprobe.activations._describe import describe_agent, describe_world
 from worldprobe.activations._episodes import Episodes
 from worldprobe.activations._files import RecordingError
+from worldprobe.activations._held import find_held
 from worldprobe.activations._manifest import Identity, Part
 from worldprobe.activations._reader import Recording, load_episodes
 from worldprobe.activations._replay import check_fit, check_sites, run_agent
@@ -48,8 +49,8 @@ def record(
     """Record an agent in a world while a behaviour acts; what is there already is kept.
 
     Every shard is a function of (seed, shard) and is committed whole: after a crash, the same call goes on with the missing
-    shards and ends in the same arrays. Sites, and beliefs where the world has them, are computed in batched passes after the
-    episodes were played.
+    shards and ends in the same arrays. Where a recurrent Q-network acts itself, its core state and Q are those with which it
+    acted; other sites, and beliefs where the world has them, are computed in batched passes after the episodes were played.
 
     Parameters
     ----------
@@ -129,11 +130,13 @@ def record(
         precision=precision,
     )
     target = Target(Path(path), compression, Part(*part) if part else None)
+    held = find_held(agent, behaviour, sites)
 
     def make(index: int) -> Episodes:
-        played = play(world, behaviour, identity.shard_episodes(index), n_envs, seed, index)
+        numbers = identity.shard_episodes(index)
+        played = play(world, behaviour, numbers, n_envs, seed, index, held)
         believed = add_beliefs(played, world, frozenset(identity.channels), seeded_generator(seed, "shard", index, "belief"))
-        return _with_sites(believed, agent, tuple(identity.sites))
+        return believed if held else _with_sites(believed, agent, tuple(identity.sites))
 
     return record_shards(target, _checked_plan(identity), make, progress)
 

@@ -49,6 +49,11 @@ class CheckpointInfo:
     sha256: str
     """Hash of the weights file."""
 
+    def __post_init__(self) -> None:
+        """Refuse sizes that no network has."""
+        if min(self.input_size, self.n_actions) < 1:
+            raise ValueError(f"input_size and n_actions must be at least 1; got {self.input_size}, {self.n_actions}")
+
 
 def save_checkpoint(
     path: str | Path,

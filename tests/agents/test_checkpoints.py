@@ -112,6 +112,10 @@ def ask_for_a_terabyte(path: Path) -> None:
     forge(path, lambda content: content["network"].update(hidden_size=10**6))
 
 
+def ask_for_less_than_nothing(path: Path) -> None:
+    forge(path, lambda content: content.update(n_actions=-1))
+
+
 def write_a_number_as_text(path: Path) -> None:
     forge(path, lambda content: content["network"].update(hidden_size="6"))
 
@@ -134,6 +138,7 @@ def nest_absurdly(path: Path) -> None:
         (describe_another_network, "does not hold the weights"),
         (change_the_seed, "a.json is damaged.*its seal is not that"),
         (ask_for_a_terabyte, "too small for the weights"),
+        (ask_for_less_than_nothing, "a.json is damaged.*must be at least 1; got .*, -1"),
         (write_a_number_as_text, "a.json is damaged.*'network.hidden_size' must be int; got '6'"),
         (nest_absurdly, "a.json is damaged"),
     ],
