@@ -22,7 +22,7 @@ $(VENV)/.ready: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip setuptools
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[worlds,xarray,test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[worlds,xarray,minari,test]'
 	touch $@
 
 lint: $(VENV)/.ready

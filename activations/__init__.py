@@ -23,6 +23,7 @@ from worldprobe.activations._files import RecordingError
 from worldprobe.activations._forks import Forks, fork_core, fork_stream
 from worldprobe.activations._info import describe_recording
 from worldprobe.activations._manifest import Identity
+from worldprobe.activations._minari import export_minari
 from worldprobe.activations._pack import merge_recordings, pack_recording
 from worldprobe.activations._reader import Recording, open_recording
 from worldprobe.activations._record import record, record_on
@@ -35,7 +36,7 @@ __all__ = [
     # reading
     "open_recording", "Recording", "RecordedArray", "Identity", "RecordingError", "recorded_belief", "package_versions",
     # one file, one recording of several
-    "pack_recording", "merge_recordings", "describe_recording",
+    "pack_recording", "merge_recordings", "describe_recording", "export_minari",
     # other networks on the same episodes
     "replay", "received_inputs", "Forks", "fork_stream", "fork_core",
 ]  # fmt: skip
