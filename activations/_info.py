@@ -19,7 +19,7 @@ def describe_recording(recording: Recording) -> str:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with record(None, world, f"{folder}/common.wpr", CommonBehaviour(world), n_episodes=20, seed=0) as recording:
     ...         print(describe_recording(recording).splitlines()[-2])
-    9 train, 5 validation, 6 test episodes; seed 0; beliefs on action, observation
+    11 train, 7 validation, 2 test episodes; seed 0; beliefs on action, observation
     """
     manifest, identity = recording.manifest, recording.identity
     disk, memory = sum(entry.size for entry in manifest.shards), sum(recording[key].nbytes for key in recording)
