@@ -22,7 +22,10 @@ from worldprobe.activations._beliefs import recorded_belief
 from worldprobe.activations._describe import package_versions
 from worldprobe.activations._files import RecordingError
 from worldprobe.activations._forks import Forks, fork_core, fork_stream
+from worldprobe.activations._info import describe_recording
 from worldprobe.activations._manifest import Identity
+from worldprobe.activations._minari import export_minari
+from worldprobe.activations._pack import merge_recordings, pack_recording
 from worldprobe.activations._policies import Policy, StableBaselinesPolicy, TensorDictPolicy, TorchPolicy
 from worldprobe.activations._reader import Recording, open_recording
 from worldprobe.activations._record import record, record_on
@@ -41,6 +44,8 @@ __all__ = [
     "record_policy", "Policy", "TorchPolicy", "StableBaselinesPolicy", "TensorDictPolicy",
     # reading
     "open_recording", "Recording", "RecordedArray", "Identity", "RecordingError", "recorded_belief", "package_versions",
+    # one file, one recording of several
+    "pack_recording", "merge_recordings", "describe_recording", "export_minari",
     # other networks on the same episodes
     "replay", "received_inputs", "Forks", "fork_stream", "fork_core",
 ]  # fmt: skip

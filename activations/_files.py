@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 PARTIAL = ".partial"
@@ -13,7 +15,7 @@ class RecordingError(ValueError):
     """A recording is missing, damaged, foreign, or would have to become another one."""
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Put `content` at `path` in one step: write beside it, flush to the disk, rename.
 
     Raises
@@ -21,26 +23,58 @@ def write_whole(path: Path, content: bytes) -> None:
     RecordingError
         If the disk is full or not writable; what stood at `path` before is untouched.
     """
-    partial = path.with_name(path.name + PARTIAL)
+    write_blocks(path, [content], f"{len(content):,} bytes")
+
+
+def write_blocks(path: Path, blocks: Iterable[bytes | memoryview], what: str) -> None:
+    """Put blocks, one after another, at `path` in one step; `what` they are is said if it fails."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     try:
         with partial.open("wb") as file:
-            file.write(content)
+            for block in blocks:
+                file.write(block)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        _flush_directory(path.parent)
+        flush_to_disk(path.parent)
     except OSError as error:
+        raise RecordingError(
+            f"cannot write {what} to {path}: {error.strerror}; finished shards are kept, make room and record again"
+        ) from error
+    finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise RecordingError(
-            f"cannot write {len(content):,} bytes to {path}: {error.strerror}; finished shards are kept, make room and record again"
-        ) from error
 
 
-def remove_partials(directory: Path) -> None:
-    """Remove what a crash left half written."""
-    for partial in directory.glob(f"*{PARTIAL}"):
-        partial.unlink(missing_ok=True)
+def remove_partials(directory: Path, names: Iterable[str]) -> None:
+    """Remove what a crash left of some files half written."""
+    for name in names:
+        for partial in directory.glob(f"{name}*{PARTIAL}"):
+            partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(directory: Path, *, shared: bool) -> Iterator[None]:
+    """Hold a directory for writing: alone, or among writers of other parts. The system lets go when the process dies.
+
+    Raises
+    ------
+    RecordingError
+        If another process is writing there.
+    """
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        _lock(handle, directory, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, directory: Path, kind: int) -> None:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RecordingError(f"another process is writing to {directory}: wait for it, or record parts of it side by side") from None
 
 
 def one_line(error: BaseException) -> str:
@@ -48,9 +82,9 @@ def one_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _flush_directory(directory: Path) -> None:
-    """Make a rename survive a power cut."""
-    handle = os.open(directory, os.O_RDONLY)
+def flush_to_disk(path: Path) -> None:
+    """Make what a file holds, or a rename in a directory, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

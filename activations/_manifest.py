@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from worldprobe.activations._files import RecordingError, write_whole
+from worldprobe.agents import seal
 
-FORMAT, SHARD_FORMAT, VERSION = "worldprobe recording", "worldprobe shard", 1
+FORMAT, SHARD_FORMAT, VERSION = "worldprobe recording", "worldprobe shard", 2
+READABLE = (1, 2)
+"""Versions that are read; older ones than the present are migrated in memory."""
 MANIFEST = "recording.json"
 
 STEP_CONVENTION = (
@@ -30,6 +34,8 @@ class ArraySpec:
     """Shape of one row."""
     along: Literal["step", "episode"]
     """Whether it has a row per step or per episode."""
+    stored: str
+    """What it is stored as: `dtype` itself, int8 for bool, or the precision of a site."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class ShardEntry:
     """Bytes of the file."""
     n_episodes: int
     n_steps: int
+    loss: dict[str, dict[str, float]] = field(default_factory=dict)
+    """What a lower precision took from each site: `max` and `relative_rms` error."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +71,16 @@ class Identity:
     """Site to width."""
     stream: str | None
     """Fingerprint of the recording whose episodes another network was run on."""
+    precision: str = "float32"
+    """What sites are stored as."""
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the identity as canonical JSON."""
-        return hashlib.sha256(canonical_json(asdict(self)).encode()).hexdigest()
+        """SHA-256 of the identity as canonical JSON; full precision goes without saying, as in version 1."""
+        content = asdict(self)
+        if self.precision == "float32":
+            del content["precision"]
+        return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
     @property
     def n_shards(self) -> int:
@@ -82,7 +95,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The content of `recording.json`; every change is a new manifest."""
+    """The content of `recording.json`, or of one part of it; every change is a new manifest."""
 
     identity: Identity
     environment: dict[str, Any]
@@ -109,8 +122,8 @@ class Manifest:
         others = [shard for shard in self.shards if shard.index != entry.index]
         return replace(self, arrays=dict(arrays), shards=tuple(sorted([*others, entry], key=lambda shard: shard.index)))
 
-    def write(self, directory: Path) -> None:
-        """Replace the manifest of `directory` in one step."""
+    def content(self) -> bytes:
+        """Return the content of its file."""
         content = {
             "format": FORMAT,
             "version": VERSION,
@@ -118,7 +131,36 @@ class Manifest:
             "convention": {"step": STEP_CONVENTION, "tick": TICK_CONVENTION},
             **asdict(self),
         }
-        write_whole(directory / MANIFEST, (json.dumps(content, indent=1) + "\n").encode())
+        return (json.dumps(seal(content), indent=1) + "\n").encode()
+
+    def write(self, directory: Path, name: str = MANIFEST) -> None:
+        """Replace a manifest of `directory` in one step."""
+        write_whole(directory / name, self.content())
+
+
+@dataclass(frozen=True)
+class Part:
+    """The shards of one of several processes that record side by side: index, index + count, index + 2 count, ..."""
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise ValueError(f"a part is (index, count) with 0 <= index < count, such as (0, 4); got ({self.index}, {self.count})")
+
+    @property
+    def manifest(self) -> str:
+        """Name of the file that lists its shards."""
+        return f"part-{self.index}-of-{self.count}.json"
+
+
+_MANIFEST_NAME = re.compile(r"recording\.json|part-\d+-of-\d+\.json")
+
+
+def manifest_names(names: Iterable[str]) -> list[str]:
+    """Return those of some file names that are manifests: `recording.json`, and those of parts."""
+    return sorted(filter(_MANIFEST_NAME.fullmatch, names))
 
 
 def shard_file(index: int) -> str:

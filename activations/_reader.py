@@ -13,9 +13,11 @@ import pandas as pd
 
 from worldprobe.activations._array import RecordedArray
 from worldprobe.activations._episodes import Array, Episodes
+from worldprobe.activations._extents import find_extents
+from worldprobe.activations._files import RecordingError
 from worldprobe.activations._layout import SPLITS, along
 from worldprobe.activations._manifest import Identity
-from worldprobe.activations._schema import read_manifest
+from worldprobe.activations._parts import read_manifest
 from worldprobe.activations._shards import Shards
 
 
@@ -29,8 +31,9 @@ class Recording:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.manifest = read_manifest(path)
-        self._shards = Shards(path, self.manifest)
+        extents = find_extents(path)
+        self.manifest = read_manifest(path, extents)
+        self._shards = Shards(path, extents, self.manifest)
 
     # --- arrays ---------------------------------------------------------------------------------------------------
 
@@ -86,6 +89,24 @@ class Recording:
             if kept[block].any():
                 yield {name: array[block][kept[block]] for name, array in {**arrays, "groups": self["episode"]}.items()}
 
+    def to_pandas(self, names: Sequence[str], *, split: str | None = None) -> pd.DataFrame:
+        """Return step arrays as a table with one row per step, indexed by episode and t.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Keys with a row per step; one with a row shape becomes a column per entry, `core.h[0]`, `core.h[1]`, ...
+        split : str, optional
+            Keep only the episodes of "train", "validation" or "test".
+        """
+        rows = slice(None) if split is None else self.split(split)
+        columns: dict[str, Array] = {}
+        for name in names:
+            values = self[name][rows]
+            for place in np.ndindex(values.shape[1:]):
+                columns[f"{name}[{','.join(map(str, place))}]" if place else name] = values[(slice(None), *place)]
+        return pd.DataFrame(columns, index=pd.MultiIndex.from_arrays([self["episode"][rows], self["t"][rows]], names=["episode", "t"]))
+
     def _blocks(self, n_steps: int) -> list[slice]:
         """Cut the rows into runs of whole episodes of about `n_steps`."""
         ends = self.episodes["start"].to_numpy() + self.episodes["length"].to_numpy()
@@ -98,12 +119,21 @@ class Recording:
     @cached_property
     def episodes(self) -> pd.DataFrame:
         """The episode table: `start`, `length`, `split` (0 train, 1 validation, 2 test), `terminated`, by episode number."""
-        length = self["episode/length"][:] if self.manifest.shards else np.empty(0, np.int64)
-        columns = {"start": np.cumsum(length) - length, "length": length}
-        if self.manifest.shards:
-            columns |= {name: self[f"episode/{name}"][:] for name in ("split", "terminated")}
-        number = self["episode/number"][:] if self.manifest.shards else np.empty(0, np.int64)
+        if not self.manifest.shards:
+            return pd.DataFrame({"start": np.empty(0, np.int64), "length": np.empty(0, np.int64)}, index=pd.Index([], name="episode"))
+        number, length, split = (self[f"episode/{name}"][:] for name in ("number", "length", "split"))
+        self._check_table(number, length, split)
+        columns = {"start": np.cumsum(length) - length, "length": length, "split": split, "terminated": self["episode/terminated"][:]}
         return pd.DataFrame(columns, index=pd.Index(number, name="episode"))
+
+    def _check_table(self, number: Array, length: Array, split: Array) -> None:
+        """Raise unless the table is that of the planned episodes and adds up to the rows of every shard."""
+        shards = self.manifest.shards
+        planned = np.concatenate([np.asarray(self.identity.shard_episodes(entry.index)) for entry in shards])
+        first = np.cumsum([0, *(entry.n_episodes for entry in shards[:-1])])
+        plausible = (number == planned).all() and ((length >= 1) & (length <= self.n_steps)).all() and np.isin(split, range(3)).all()
+        if not plausible or (np.add.reduceat(length, first) != [entry.n_steps for entry in shards]).any():
+            raise RecordingError(f"{self.path} is damaged: its episode table does not fit its rows; restore it, or record again")
 
     @cached_property
     def groups(self) -> Array:
@@ -165,7 +195,7 @@ class Recording:
     @property
     def is_complete(self) -> bool:
         """Whether all shards of the plan are there."""
-        return not self.manifest.missing
+        return len(self.manifest.shards) == self.identity.n_shards
 
     # --- the files ------------------------------------------------------------------------------------------------
 
@@ -220,7 +250,7 @@ def open_recording(path: str | Path) -> Recording:
     Parameters
     ----------
     path : str or Path
-        The directory `name.wpr`.
+        The directory `name.wpr`, or the file that `pack_recording` made of it.
 
     Returns
     -------

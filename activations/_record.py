@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from worldprobe.activations._beliefs import add_beliefs
-from worldprobe.activations._describe import describe_agent, describe_world, environment
+from worldprobe.activations._commit import Progress, Target, record_shards
+from worldprobe.activations._describe import describe_agent, describe_world
 from worldprobe.activations._episodes import Episodes
-from worldprobe.activations._files import RecordingError, remove_partials
-from worldprobe.activations._manifest import MANIFEST, Identity, Manifest, differences
-from worldprobe.activations._reader import Recording, load_episodes, open_recording
+from worldprobe.activations._files import RecordingError
+from worldprobe.activations._held import find_held
+from worldprobe.activations._manifest import Identity, Part
+from worldprobe.activations._reader import Recording, load_episodes
 from worldprobe.activations._replay import check_fit, check_sites, run_agent
 from worldprobe.activations._rollout import play
-from worldprobe.activations._schema import read_manifest
+from worldprobe.activations._storage import PRECISIONS
 from worldprobe.activations._streams import Behaviour
-from worldprobe.activations._writer import commit_shard
 from worldprobe.agents import Agent, seeded_generator
 from worldprobe.worlds import World, check_channels
 
 SPLIT_FRACTIONS = (0.6, 0.2, 0.2)
 WITHOUT_AGENT = frozenset({"observation", "action"})
 """Channels of a stream that is recorded without an agent, unless others are named."""
-
-Progress = Callable[[int, int], None]
-"""Told, after every shard, how many episodes are recorded, and of how many."""
 
 
 def record(
@@ -43,13 +41,16 @@ def record(
     n_envs: int = 64,
     episodes_per_shard: int = 512,
     splits: tuple[float, float, float] = SPLIT_FRACTIONS,
+    precision: str = "float32",
+    compression: str = "none",
+    part: tuple[int, int] | None = None,
     progress: Progress | None = None,
 ) -> Recording:
     """Record an agent in a world while a behaviour acts; what is there already is kept.
 
     Every shard is a function of (seed, shard) and is committed whole: after a crash, the same call goes on with the missing
-    shards and ends in the same arrays. Sites, and beliefs where the world has them, are computed in batched passes after the
-    episodes were played.
+    shards and ends in the same arrays. Where a recurrent Q-network acts itself, its core state and Q are those with which it
+    acted; other sites, and beliefs where the world has them, are computed in batched passes after the episodes were played.
 
     Parameters
     ----------
@@ -75,18 +76,27 @@ def record(
         Episodes that are held in memory and committed together.
     splits : tuple of float
         Fractions of train, validation and test episodes.
+    precision : str
+        What sites are stored as: "float32", or half of it as "float16" (relative error 5e-4 up to 65504) or "bfloat16" (4e-3, any
+        size). The manifest states the loss of every site; sites are read as float32 whatever it is.
+    compression : str
+        "none", or "zstd" (after a byte shuffle): lossless, of use where disks are slower than processors.
+    part : (int, int), optional
+        (index, count): make only every count-th shard, beginning with shard `index`. `count` processes can so record into one
+        directory at once; each keeps a manifest of its own, and the reader joins them.
     progress : callable, optional
         Told (episodes recorded, episodes planned) after every shard.
 
     Returns
     -------
     Recording
-        The finished recording, open.
+        The recording, open; finished, unless it is one part of several.
 
     Raises
     ------
     RecordingError
-        If `path` holds a recording of something else, or of other package versions and unfinished; or the disk refuses.
+        If `path` holds a recording of something else, or of other package versions and unfinished; another process is
+        writing there; a value is beyond the precision; or the disk refuses.
     KeyError
         If the agent has no such site.
     ValueError
@@ -117,17 +127,30 @@ def record(
         splits=splits,
         sites=check_sites(agent, sites) if agent else {},
         stream=None,
+        precision=precision,
     )
+    target = Target(Path(path), compression, Part(*part) if part else None)
+    held = find_held(agent, behaviour, sites)
 
     def make(index: int) -> Episodes:
-        played = play(world, behaviour, identity.shard_episodes(index), n_envs, seed, index)
-        return add_beliefs(played, world, frozenset(identity.channels), seeded_generator(seed, "shard", index, "belief"))
+        numbers = identity.shard_episodes(index)
+        played = play(world, behaviour, numbers, n_envs, seed, index, held)
+        believed = add_beliefs(played, world, frozenset(identity.channels), seeded_generator(seed, "shard", index, "belief"))
+        return believed if held else _with_sites(believed, agent, tuple(identity.sites))
 
-    return _record_shards(Path(path), _checked_plan(identity), make, agent, progress)
+    return record_shards(target, checked_plan(identity), make, progress)
 
 
 def record_on(
-    agent: Agent, stream: Recording, path: str | Path, sites: Sequence[str] = ("core.h", "q"), *, progress: Progress | None = None
+    agent: Agent,
+    stream: Recording,
+    path: str | Path,
+    sites: Sequence[str] = ("core.h", "q"),
+    *,
+    precision: str = "float32",
+    compression: str = "none",
+    part: tuple[int, int] | None = None,
+    progress: Progress | None = None,
 ) -> Recording:
     """Record another network on the episodes of a stream: same observations, actions and truth; only the sites differ.
 
@@ -141,13 +164,15 @@ def record_on(
         The new directory, complete in itself.
     sites : sequence of str
         Names of `agent.sites`, or "core.state".
+    precision, compression, part
+        As in `record`.
     progress : callable, optional
         Told (episodes recorded, episodes planned) after every shard.
 
     Returns
     -------
     Recording
-        The finished recording, open. Its splits are those of the stream.
+        The recording, open; finished, unless it is one part of several. Its splits are those of the stream.
 
     Raises
     ------
@@ -175,59 +200,29 @@ def record_on(
         raise RecordingError(
             f"{stream.path} is not finished ({stream.n_episodes} of {stream.identity.n_episodes} episodes): record it again first"
         )
-    identity = replace(stream.identity, agent=describe_agent(agent), sites=check_sites(agent, sites), stream=stream.identity.fingerprint)
+    identity = replace(
+        stream.identity,
+        agent=describe_agent(agent),
+        sites=check_sites(agent, sites),
+        stream=stream.identity.fingerprint,
+        precision=_checked_precision(precision),
+    )
+    target = Target(Path(path), compression, Part(*part) if part else None)
     kept = [key for key in stream if not key.startswith(("site/", "episode/")) and key not in ("t", "episode")]
 
     def make(index: int) -> Episodes:
         numbers = stream.identity.shard_episodes(index)
-        return load_episodes(stream, kept, np.flatnonzero(stream.episodes.index.isin(numbers)))
+        episodes = load_episodes(stream, kept, np.flatnonzero(stream.episodes.index.isin(numbers)))
+        return _with_sites(episodes, agent, tuple(identity.sites))
 
-    return _record_shards(Path(path), identity, make, agent, progress)
-
-
-def _record_shards(
-    path: Path, identity: Identity, make: Callable[[int], Episodes], agent: Agent | None, progress: Progress | None
-) -> Recording:
-    """Make and commit every shard that is missing."""
-    manifest = _begun(path, identity)
-    for index in manifest.missing:
-        episodes = make(index)
-        if agent:
-            sites = run_agent(agent, episodes, tuple(identity.sites))
-            episodes = episodes.with_arrays({f"site/{name}": values for name, values in sites.items()})
-        manifest = commit_shard(path, manifest, index, episodes)
-        if progress:
-            progress(sum(entry.n_episodes for entry in manifest.shards), identity.n_episodes)
-    return open_recording(path)
+    return record_shards(target, identity, make, progress)
 
 
-def _begun(path: Path, identity: Identity) -> Manifest:
-    """Return the manifest at `path`, a new one if there is none, after checking that it is of the same thing."""
-    if not (path / MANIFEST).exists():
-        return _new(path, identity)
-    manifest = read_manifest(path)
-    changed = differences(asdict(manifest.identity), asdict(identity))
-    if changed:
-        raise RecordingError(f"{path} holds another recording ({'; '.join(changed[:3])}): choose another path, or delete it")
-    changed = differences(manifest.environment, environment())
-    if manifest.missing and changed:
-        raise RecordingError(f"{path} was begun elsewhere ({'; '.join(changed[:3])}): go on with the same, or delete it and record anew")
-    remove_partials(path)
-    return manifest
-
-
-def _new(path: Path, identity: Identity) -> Manifest:
-    """Make the directory and its first manifest."""
-    if path.exists() and (not path.is_dir() or any(entry.name != f"{MANIFEST}.partial" for entry in path.iterdir())):
-        raise RecordingError(f"{path} exists and is no recording: choose another path")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RecordingError(f"cannot make the directory {path}: {error.strerror}") from error
-    remove_partials(path)
-    manifest = Manifest(identity, environment())
-    manifest.write(path)
-    return manifest
+def _with_sites(episodes: Episodes, agent: Agent | None, sites: Sequence[str]) -> Episodes:
+    """Add the sites of an agent that is run over the episodes in batched passes."""
+    if agent is None:
+        return episodes
+    return episodes.with_arrays({f"site/{name}": values for name, values in run_agent(agent, episodes, sites).items()})
 
 
 def _checked_channels(agent: Agent | None, channels: frozenset[str] | None) -> frozenset[str]:
@@ -241,7 +236,7 @@ def _checked_channels(agent: Agent | None, channels: frozenset[str] | None) -> f
     return check_channels(agent.channels)
 
 
-def _checked_plan(identity: Identity) -> Identity:
+def checked_plan(identity: Identity) -> Identity:
     """Return the identity if its numbers make sense."""
     least = min(identity.n_episodes, identity.n_envs, identity.episodes_per_shard)
     if least < 1 or identity.seed < 0:
@@ -250,4 +245,11 @@ def _checked_plan(identity: Identity) -> Identity:
         )
     if len(identity.splits) != 3 or min(identity.splits) < 0 or abs(sum(identity.splits) - 1) > 1e-9:
         raise ValueError(f"splits must be three fractions that sum to 1; got {identity.splits}")
+    _checked_precision(identity.precision)
     return identity
+
+
+def _checked_precision(precision: str) -> str:
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    return precision

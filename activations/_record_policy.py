@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from worldprobe.activations._commit import Progress, Target, record_shards
 from worldprobe.activations._describe import checkpoint_hash
 from worldprobe.activations._manifest import Identity
 from worldprobe.activations._policies import Policy
 from worldprobe.activations._reader import Recording
-from worldprobe.activations._record import SPLIT_FRACTIONS, Progress, _checked_plan, _record_shards
+from worldprobe.activations._record import SPLIT_FRACTIONS, checked_plan
 from worldprobe.activations._recorder import Recorder
 from worldprobe.activations._sites import SiteSelection
 from worldprobe.activations._vector_play import Player, ReadFactors
@@ -114,8 +115,8 @@ def record_policy(
             sites=widths,
             stream=None,
         )
-        plan = _checked_plan(identity)
-        return _record_shards(Path(path), plan, lambda index: player.play(plan.shard_episodes(index), seed, index), None, progress)
+        plan = checked_plan(identity)
+        return record_shards(Target(Path(path)), plan, lambda index: player.play(plan.shard_episodes(index), seed, index), progress)
 
 
 def _describe_policy(policy: Policy, steps: VectorSteps) -> dict[str, Any]:

@@ -7,16 +7,17 @@ import torch
 from torch import Tensor
 
 from worldprobe.activations._episodes import Array, Episodes
-from worldprobe.activations._streams import Behaviour, Moment
+from worldprobe.activations._held import HeldSites
+from worldprobe.activations._streams import Behaviour, GreedyActor, Moment
 from worldprobe.agents import seeded_generator
 from worldprobe.worlds import Driver, DriverStep, State, VectorDriver, World
 
 
-def play(world: World, behaviour: Behaviour, numbers: range, n_envs: int, seed: int, shard: int) -> Episodes:
+def play(world: World, behaviour: Behaviour, numbers: range, n_envs: int, seed: int, shard: int, held: HeldSites | None = None) -> Episodes:
     """Play the episodes `numbers` of shard `shard`: what was received, done and true at every step, and at every end.
 
     Every copy of the world plays the same number of episodes (one more in the first copies where it does not divide);
-    what a copy plays beyond its quota while others finish is dropped.
+    what a copy plays beyond its quota while others finish is dropped. `held` are the sites to be taken from a greedy actor.
     """
     n_envs = min(n_envs, len(numbers))
     quota = len(numbers) // n_envs + (np.arange(n_envs) < len(numbers) % n_envs)
@@ -27,6 +28,8 @@ def play(world: World, behaviour: Behaviour, numbers: range, n_envs: int, seed: 
     while (left > 0).any():
         before = _copied({"observation": moment.observation, **_truth(driver)})
         action = act(moment)
+        if held is not None and isinstance(act, GreedyActor):
+            before |= held.of(act.core_state, act.q_values)
         step = driver.step(action)
         tape.add(before, action, step)
         left[step.done.numpy()] -= 1
@@ -52,15 +55,30 @@ class _Tape:
             factors = {f"final_factor/{name}": values for name, values in step.final_factors.items()}
             self._finals.append(_copied({"final_observation": step.final_observation, **state, **factors}))
 
-    def rows(self) -> dict[str, Tensor]:
-        """Return every step key as (T * n_envs, ...), time first."""
-        return {key: torch.stack([row[key] for row in self._rows]).flatten(0, 1) for key in self._rows[0]}
+    def rows(self, time: Array, copy: Array) -> dict[str, Tensor]:
+        """Return every step key at some times in some copies."""
+        flat = torch.from_numpy(time * len(self._rows[0]["action"]) + copy)
+        small = [key for key in self._rows[0] if not key.startswith("site/")]
+        gathered = {key: torch.stack([row[key] for row in self._rows]).flatten(0, 1)[flat] for key in small}
+        wide = [key for key in self._rows[0] if key.startswith("site/")]
+        return gathered | {key: _gather([row[key].numpy() for row in self._rows], time, copy) for key in wide}
 
     def ends(self) -> tuple[Array, Array, dict[str, Tensor]]:
         """Return time and copy of every episode's last step, and every `final_` key, in the order in which they came."""
         time = np.repeat(np.arange(len(self._done)), [done.size for done in self._done])
         finals = {key: torch.cat([final[key] for final in self._finals]) for key in self._finals[0]}
         return time, np.concatenate(self._done), finals
+
+
+def _gather(steps: list[Array], time: Array, copy: Array) -> Tensor:
+    """Return `np.stack(steps)[time, copy]`, step by step: wide rows are moved once, from the processor's cache."""
+    gathered = np.empty((time.size, *steps[0].shape[1:]), steps[0].dtype)
+    order = np.argsort(time, kind="stable")
+    bounds = np.searchsorted(time[order], np.arange(len(steps) + 1))
+    for values, first, last in zip(steps, bounds[:-1], bounds[1:], strict=True):
+        places = order[first:last]
+        gathered[places] = values[copy[places]]
+    return torch.from_numpy(gathered)
 
 
 def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -86,9 +104,8 @@ def _cut(tape: _Tape, world: World, numbers: Array, quota: Array) -> Episodes:
     kept = kept[np.lexsort((copy[kept], ordinal[kept]))]
     length = time[kept] - begin[kept] + 1
     steps = np.repeat(begin[kept] - np.cumsum(length) + length, length) + np.arange(length.sum())
-    rows = torch.from_numpy(steps * quota.size + np.repeat(copy[kept], length))
     ends = torch.from_numpy(by_copy[kept])
-    arrays = {key: values[rows] for key, values in tape.rows().items()} | {key: values[ends] for key, values in finals.items()}
+    arrays = tape.rows(steps, np.repeat(copy[kept], length)) | {key: values[ends] for key, values in finals.items()}
     return Episodes(numbers, length, {key: values.numpy() for key, values in _with_factors(world, arrays).items()})
 
 

@@ -102,18 +102,28 @@ class EpsilonGreedy:
 
     def begin(self, world: World, n_envs: int, generator: torch.Generator) -> Actor:
         """Return an actor whose core starts from the agent's initial state."""
-        agent, core_state = self.agent, self.agent.initial_state(n_envs)
-        exploration = torch.tensor(world.exploration).expand(n_envs, -1)
+        return GreedyActor(self.agent, self.epsilon, world, n_envs, generator)
 
-        @torch.no_grad()
-        def act(moment: Moment) -> Tensor:
-            nonlocal core_state
-            inputs = agent_inputs(moment.observation, moment.previous_action, moment.previous_reward, agent.channels, agent.n_actions)
-            q_values, core_state = agent.step(inputs, core_state, moment.reset)
-            explores = torch.rand(n_envs, generator=generator) < self.epsilon
-            return torch.where(explores, categorical(exploration, generator), q_values.argmax(1))
 
-        return act
+class GreedyActor:
+    """Acts greedily but for exploration, and shows what the agent holds while it does."""
+
+    def __init__(self, agent: Agent, epsilon: float, world: World, n_envs: int, generator: torch.Generator) -> None:
+        self._agent, self._epsilon, self._generator = agent, epsilon, generator
+        self._exploration = torch.tensor(world.exploration).expand(n_envs, -1)
+        self.core_state = agent.initial_state(n_envs)
+        """The core state after the last step, (n_envs, state_size)."""
+        self.q_values = torch.zeros(n_envs, agent.n_actions)
+        """Q of the last step, (n_envs, n_actions)."""
+
+    @torch.no_grad()
+    def __call__(self, moment: Moment) -> Tensor:
+        """Return the actions of a step."""
+        agent = self._agent
+        inputs = agent_inputs(moment.observation, moment.previous_action, moment.previous_reward, agent.channels, agent.n_actions)
+        self.q_values, self.core_state = agent.step(inputs, self.core_state, moment.reset)
+        explores = torch.rand(len(self.q_values), generator=self._generator) < self._epsilon
+        return torch.where(explores, categorical(self._exploration, self._generator), self.q_values.argmax(1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,12 @@ import h5py
 import numpy as np
 
 from worldprobe.activations._episodes import Array, Episodes
+from worldprobe.activations._extents import Extent
 from worldprobe.activations._files import RecordingError, write_whole
+from worldprobe.activations._inspector import INSPECTOR
 from worldprobe.activations._layout import DTYPES, SPLITS, along, axis_name, chunk_rows, is_key, long_name, stored_name
 from worldprobe.activations._manifest import (
+    MANIFEST,
     SHARD_FORMAT,
     STEP_CONVENTION,
     TICK_CONVENTION,
@@ -28,11 +31,18 @@ from worldprobe.activations._manifest import (
     canonical_json,
     shard_file,
 )
+from worldprobe.activations._shards import promise
+from worldprobe.activations._storage import filter_arguments, loss, stored_dtype, to_stored
 from worldprobe.agents import seeded_generator
 
+Losses = dict[str, dict[str, float]]
+"""What a lower precision took from each site."""
 
-def commit_shard(directory: Path, manifest: Manifest, index: int, episodes: Episodes) -> Manifest:
-    """Write one shard, then the manifest that lists it, and return that manifest.
+
+def commit_shard(
+    directory: Path, manifest: Manifest, index: int, episodes: Episodes, *, compression: str = "none", name: str = MANIFEST
+) -> Manifest:
+    """Write one shard, then the manifest `name` that lists it, and return that manifest.
 
     Raises
     ------
@@ -40,16 +50,20 @@ def commit_shard(directory: Path, manifest: Manifest, index: int, episodes: Epis
         If an array may not be stored (`check_arrays`), differs in form from the shards before, or the disk refuses.
     """
     arrays = _with_tables(episodes, manifest.identity)
-    specs = check_arrays(arrays, episodes)
-    content = _shard_bytes(index, arrays, manifest)
-    entry = ShardEntry(shard_file(index), index, hashlib.sha256(content).hexdigest(), len(content), episodes.number.size, episodes.n_steps)
+    specs = check_arrays(arrays, episodes, manifest.identity.precision)
+    stored = {key: to_stored(values, specs[key].stored, key) for key, values in arrays.items()}
+    losses = {key: loss(arrays[key], stored[key], spec.stored) for key, spec in specs.items() if spec.stored not in ("int8", spec.dtype)}
+    content = _shard_bytes(index, stored, specs, manifest, losses, compression)
+    digest = hashlib.sha256(content).hexdigest()
+    entry = ShardEntry(shard_file(index), index, digest, len(content), episodes.number.size, episodes.n_steps, losses)
     longer = manifest.with_shard(entry, specs)
     write_whole(directory / entry.file, content)
-    longer.write(directory)
+    INSPECTOR.trust(promise(Extent(directory / entry.file, 0, entry.size), entry, longer))
+    longer.write(directory, name)
     return longer
 
 
-def check_arrays(arrays: Mapping[str, Array], episodes: Episodes) -> dict[str, ArraySpec]:
+def check_arrays(arrays: Mapping[str, Array], episodes: Episodes, precision: str = "float32") -> dict[str, ArraySpec]:
     """Return the form of every array.
 
     Raises
@@ -65,9 +79,12 @@ def check_arrays(arrays: Mapping[str, Array], episodes: Episodes) -> dict[str, A
             raise RecordingError(f"{key!r} is of dtype {values.dtype}; a recording holds {', '.join(DTYPES)}")
         if values.ndim == 0 or len(values) != n_rows[along(key)] or values.size == 0:
             raise RecordingError(f"{key!r} has shape {values.shape}; expected {n_rows[along(key)]} rows of at least one entry")
-        if key.startswith("site/") and not np.isfinite(values).all():
+        if key.startswith("site/") and not np.isfinite([values.min(), values.max()]).all():
             raise RecordingError(f"{key!r} holds NaN or infinities: the agent is broken here, nothing was written")
-    return {key: ArraySpec(str(values.dtype), values.shape[1:], along(key)) for key, values in arrays.items()}
+    return {
+        key: ArraySpec(dtype := str(values.dtype), values.shape[1:], along(key), stored_dtype(dtype, key, precision))
+        for key, values in arrays.items()
+    }
 
 
 def assign_splits(numbers: Array, seed: int, fractions: tuple[float, ...]) -> Array:
@@ -92,16 +109,23 @@ def _with_tables(episodes: Episodes, identity: Identity) -> dict[str, Array]:
     }
 
 
-def _shard_bytes(index: int, arrays: Mapping[str, Array], manifest: Manifest) -> bytes:
-    """Return the HDF5 file of one shard."""
+def _shard_bytes(
+    index: int, arrays: Mapping[str, Array], specs: Mapping[str, ArraySpec], manifest: Manifest, losses: Losses, compression: str
+) -> memoryview:
+    """Return the HDF5 file of one shard; `arrays` hold what is stored."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", libver="latest") as file:
         file.attrs.update(shard_attributes(index, manifest))
         factors = {factor["name"]: factor for factor in manifest.identity.world.get("factors", [])}
-        _write_dataset(file, "step", np.arange(len(arrays["t"]))).make_scale("step")
+        write = _DatasetWriter(file, filter_arguments(compression))
+        write.dataset("step", np.arange(len(arrays["t"]))).make_scale("step")
         for key in sorted(arrays, key=lambda key: (key != "episode/number", key)):
-            _write_array(file, key, arrays[key], factors.get(key.rpartition("/")[2], {}))
-    return buffer.getvalue()
+            dataset = write.array(key, arrays[key], factors.get(key.rpartition("/")[2], {}))
+            if specs[key].dtype == "bool":
+                dataset.attrs["dtype"] = "bool"
+            if key in losses:
+                dataset.attrs.update({"precision": specs[key].stored, **{f"{name}_error": value for name, value in losses[key].items()}})
+    return buffer.getbuffer()
 
 
 def shard_attributes(index: int, manifest: Manifest) -> dict[str, Any]:
@@ -118,38 +142,41 @@ def shard_attributes(index: int, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _write_array(file: h5py.File, key: str, values: Array, factor: Mapping[str, Any]) -> None:
-    """Write one key with its axes and attributes."""
-    dataset = _write_dataset(file, stored_name(key), values)
-    dataset.attrs.update({"key": key, "long_name": long_name(key)})
-    if key.split("/")[0].endswith(("factor", "expected")) and factor.get("unit"):
-        dataset.attrs["units"] = factor["unit"]
-    if key == "episode/number":
-        dataset.make_scale(stored_name(key))
-        return
-    if along(key) == "step" and key not in ("t", "episode"):
-        dataset.attrs["coordinates"] = "t episode"
-    for axis, size in enumerate(values.shape):
-        dataset.dims[axis].attach_scale(_scale(file, axis_name(key, axis), size, factor.get("labels", []), key))
+class _DatasetWriter:
+    """Writes arrays with their axes into a file."""
 
+    def __init__(self, file: h5py.File, filters: Mapping[str, Any]) -> None:
+        self._file = file
+        self._filters = filters
 
-def _scale(file: h5py.File, name: str, size: int, labels: list[str], key: str) -> h5py.Dataset:
-    """Return the dimension scale `name`, made at its first use."""
-    if name not in file:
-        scale = _write_dataset(file, name, np.arange(size))
-        scale.make_scale(name)
-        if len(labels) == size and "@" in name:
-            scale.attrs["labels"] = json.dumps(labels)
-    if len(file[name]) != size:
-        raise RecordingError(f"{key!r} has {size} entries along the axis {name!r}, which has {len(file[name])}")
-    return file[name]
+    def array(self, key: str, values: Array, factor: Mapping[str, Any]) -> h5py.Dataset:
+        """Write one key with its axes and attributes."""
+        dataset = self.dataset(stored_name(key), values)
+        dataset.attrs.update({"key": key, "long_name": long_name(key)})
+        if key.split("/")[0].endswith(("factor", "expected")) and factor.get("unit"):
+            dataset.attrs["units"] = factor["unit"]
+        if key == "episode/number":
+            dataset.make_scale(stored_name(key))
+            return dataset
+        if along(key) == "step" and key not in ("t", "episode"):
+            dataset.attrs["coordinates"] = "t episode"
+        for axis, size in enumerate(values.shape):
+            dataset.dims[axis].attach_scale(self._scale(axis_name(key, axis), size, factor.get("labels", []), key))
+        return dataset
 
+    def _scale(self, name: str, size: int, labels: list[str], key: str) -> h5py.Dataset:
+        """Return the dimension scale `name`, made at its first use."""
+        if name not in self._file:
+            scale = self.dataset(name, np.arange(size))
+            scale.make_scale(name)
+            if len(labels) == size and "@" in name:
+                scale.attrs["labels"] = json.dumps(labels)
+        if len(self._file[name]) != size:
+            raise RecordingError(f"{key!r} has {size} entries along the axis {name!r}, which has {len(self._file[name])}")
+        return self._file[name]
 
-def _write_dataset(file: h5py.File, name: str, values: Array) -> h5py.Dataset:
-    """Write one checksummed, chunked dataset; booleans as int8, the netCDF way."""
-    stored = values.astype(np.int8) if values.dtype == bool else values.astype(values.dtype.newbyteorder("<"), copy=False)
-    rows = chunk_rows(max(1, stored[:1].nbytes), len(stored))
-    dataset = file.create_dataset(name, data=stored, chunks=(rows, *stored.shape[1:]), fletcher32=True, track_times=False)
-    if values.dtype == bool:
-        dataset.attrs["dtype"] = "bool"
-    return dataset
+    def dataset(self, name: str, values: Array) -> h5py.Dataset:
+        """Write one checksummed, chunked dataset of little-endian numbers."""
+        rows = chunk_rows(max(1, values[:1].nbytes), len(values))
+        stored = values.astype(values.dtype.newbyteorder("<"), copy=False)
+        return self._file.create_dataset(name, data=stored, chunks=(rows, *values.shape[1:]), track_times=False, **self._filters)

@@ -19,6 +19,7 @@ from worldprobe.agents._check import AgentContractError, check_agent
 from worldprobe.agents._checkpoints import CheckpointError, CheckpointInfo, load_checkpoint, read_checkpoint_info, save_checkpoint
 from worldprobe.agents._cores import CORES, Core
 from worldprobe.agents._evaluate import EvaluationResult, evaluate_return
+from worldprobe.agents._from_json import from_json
 from worldprobe.agents._gates import GateWeights, check_fused, gru_gates, gru_update, lstm_cells, lstm_gates, lstm_update
 from worldprobe.agents._known_answers import PLANTED
 from worldprobe.agents._lambda_returns import lambda_returns
@@ -32,6 +33,7 @@ from worldprobe.agents._resume import ResumeError
 from worldprobe.agents._rollout import Actor, Rollout
 from worldprobe.agents._seeds import seeded_generator
 from worldprobe.agents._session import TrainingProgress
+from worldprobe.agents._storage import seal, unseal
 from worldprobe.agents._training import TrainingResult, find_training, train_pqn
 from worldprobe.agents._twins import echo_state_twins, fresh_initialisations, untrained_twin, weight_noise_twins
 
@@ -49,6 +51,8 @@ __all__ = [
     # checkpoints and evaluation
     "save_checkpoint", "load_checkpoint", "read_checkpoint_info", "CheckpointInfo", "CheckpointError",
     "evaluate_return", "EvaluationResult",
+    # JSON that proves itself
+    "seal", "unseal", "from_json",
     # what networks are compared with
     "untrained_twin", "fresh_initialisations", "weight_noise_twins", "echo_state_twins",
     # known answers

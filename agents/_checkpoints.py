@@ -7,6 +7,7 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import safetensors
 import torch
 
 from worldprobe._version import __version__
+from worldprobe.agents._from_json import from_json
 from worldprobe.agents._network import NetworkConfig, RecurrentQNetwork
-from worldprobe.agents._storage import pack_tensors, unpack_tensors, write_atomically, write_json
+from worldprobe.agents._storage import pack_tensors, seal, unpack_tensors, unseal, write_atomically, write_json
 
 
 class CheckpointError(RuntimeError):
@@ -46,6 +48,11 @@ class CheckpointInfo:
     """Versions of what made it."""
     sha256: str
     """Hash of the weights file."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no network has."""
+        if min(self.input_size, self.n_actions) < 1:
+            raise ValueError(f"input_size and n_actions must be at least 1; got {self.input_size}, {self.n_actions}")
 
 
 def save_checkpoint(
@@ -103,7 +110,7 @@ def save_checkpoint(
         sha256=hashlib.sha256(weights).hexdigest(),
     )
     write_atomically(path, weights)
-    write_json(sidecar, asdict(info))
+    write_json(sidecar, seal(asdict(info)))
     return info
 
 
@@ -125,6 +132,8 @@ def load_checkpoint(path: str | Path) -> tuple[RecurrentQNetwork, CheckpointInfo
     weights = _read(path)
     if hashlib.sha256(weights).hexdigest() != info.sha256:
         raise CheckpointError(f"{path} is damaged: its hash is not the one in {sidecar.name}; train again or restore both files")
+    if _least_bytes(info) > len(weights):
+        raise CheckpointError(f"{path} is too small for the weights of {info.network}; restore both files")
     network = RecurrentQNetwork(info.network, info.input_size, info.n_actions, torch.Generator(), info.name)
     try:
         network.load_state_dict(unpack_tensors(weights))
@@ -143,10 +152,8 @@ def read_checkpoint_info(path: str | Path) -> CheckpointInfo:
     """
     _, path = _both_files(path)
     try:
-        content = json.loads(_read(path))
-        network: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.pop("network").items()}
-        return CheckpointInfo(network=NetworkConfig(**network), **content)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return from_json(CheckpointInfo, unseal(json.loads(_read(path))))
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is damaged or no checkpoint sidecar ({' '.join(str(error).split())}); train again or restore it"
         ) from error
@@ -160,6 +167,13 @@ def versions() -> dict[str, str]:
         "safetensors": safetensors.__version__,
         "python": platform.python_version(),
     }
+
+
+def _least_bytes(info: CheckpointInfo) -> int:
+    """Return what the weights take at least, so that no sidecar can ask for a network that its weights do not fill."""
+    hidden, widths = info.network.hidden_size, (info.input_size, *info.network.encoder_sizes)
+    encoder = sum(before * after for before, after in pairwise(widths))
+    return 4 * (encoder + widths[-1] * hidden + (2 * info.network.n_layers - 1) * hidden**2 + hidden * info.n_actions)
 
 
 def _both_files(path: str | Path) -> tuple[Path, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -46,3 +47,50 @@ def unpack_tensors(data: bytes) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in load(data).items()}
     except (SafetensorError, KeyError) as error:
         raise ValueError(f"not a whole safetensors file ({error})") from error
+
+
+def seal(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return JSON content with `seal`, the SHA-256 of all the rest: whoever reads it knows that nothing was changed.
+
+    Parameters
+    ----------
+    content : Mapping
+        Anything JSON can hold, without `seal`.
+
+    Returns
+    -------
+    dict
+        The content as JSON values, and its seal.
+
+    Examples
+    --------
+    >>> from worldprobe.agents import seal, unseal
+    >>> unseal(seal({"seed": 3}))
+    {'seed': 3}
+    """
+    values = json.loads(json.dumps(dict(content)))
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return {**values, "seal": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def unseal(content: object) -> dict[str, Any]:
+    """Return what `seal` was given.
+
+    Raises
+    ------
+    ValueError
+        If it is no object, has no seal, or not that of its content.
+
+    Examples
+    --------
+    >>> from worldprobe.agents import seal, unseal
+    >>> unseal(seal({"seed": 3}) | {"seed": 4})
+    Traceback (most recent call last):
+    ValueError: it was changed since it was written: its seal is not that of its content
+    """
+    if not isinstance(content, dict):
+        raise ValueError(f"expected an object, got {type(content).__name__}")
+    values = {name: value for name, value in content.items() if name != "seal"}
+    if content.get("seal") != seal(values)["seal"]:
+        raise ValueError("it was changed since it was written: its seal is not that of its content")
+    return values

@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from worldprobe.agents import NetworkConfig, PqnConfig, make_network, training_preset
+from worldprobe.agents import NetworkConfig, PqnConfig, from_json, make_network, seal, training_preset, unseal
 from worldprobe.analysis._bits import BitsConfig
 from worldprobe.analysis._examine import ExamineConfig
 from worldprobe.analysis._tables import write_atomically
@@ -155,7 +155,7 @@ def check_directory(directory: Path, config: RunConfig) -> None:
     if directory.exists() and any(directory.iterdir()):
         raise ConfigError(f"{directory} is not empty and holds no config.json: name another --directory")
     directory.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(config.to_json(), indent=2) + "\n")
+    write_atomically(path, json.dumps(seal(config.to_json()), indent=2) + "\n")
 
 
 def _check_sites(config: RunConfig) -> None:
@@ -179,16 +179,15 @@ def read_config_values(directory: Path) -> dict[str, Any]:
     """
     path = directory / "config.json"
     try:
-        values = json.loads(path.read_text())
+        return unseal(json.loads(path.read_text()))
     except FileNotFoundError:
         raise ConfigError(
             f"{directory} is no run directory (it has no config.json): start with `worldprobe train WORLD --directory {directory}`"
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is damaged ({error}): restore it, or start in another directory") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} is damaged (expected an object, got {type(values).__name__}): restore it, or start in another directory")
-    return values
 
 
 def read_config(directory: Path) -> RunConfig:
@@ -206,15 +205,10 @@ def read_config(directory: Path) -> RunConfig:
         raise ConfigError(
             f"{directory / 'config.json'} does not fit this version (settings {', '.join(unknown)}): start in another directory"
         )
-    nested = {name: _build(getattr(default, name), value) for name, value in values.items()}
-    return RunConfig(**nested)
-
-
-def _build(default: Any, value: Any) -> Any:
-    """Rebuild a nested dataclass, a tuple or a plain value in the form of its default."""
-    if hasattr(default, "__dataclass_fields__"):
-        return type(default)(**{name: _build(getattr(default, name), entry) for name, entry in value.items()})
-    return tuple(value) if isinstance(default, tuple) else value
+    try:
+        return from_json(RunConfig, values)
+    except ValueError as error:
+        raise ConfigError(f"{directory / 'config.json'} does not hold settings ({error}): start in another directory") from None
 
 
 def _differences(left: dict[str, Any], right: dict[str, Any], prefix: str = "", *, keys_only: bool = False) -> set[str]:

@@ -1,18 +1,19 @@
-"""What recording costs: an LSTM 256 acts in the T-Maze, with and without its hidden state going to disk.
+"""What recording costs: an LSTM acts in the T-Maze, with and without its hidden state and cell going to disk.
 
-`python benchmarks/recording_overhead.py [--fast]` prints one JSON object: versions, threads, and for 16 and 64 environments
-the processor seconds of acting alone, of recording core.h as well, and of recording the exact beliefs on top, with the overheads in
-percent. Each is the least of several runs of one thread (waiting, for the disk or for other programs, is not counted); the same
-episodes are played every time.
+`python benchmarks/recording_overhead.py [--fast]` prints one JSON object: versions, threads, and for 256 and 1024 units and 16 and 64
+environments what it costs, over acting alone, to record core.h and core.c as well (taken while acting), the gates on top (a batched
+pass after the rollout), and the exact beliefs on top; in percent of the time of the acting thread, of all threads together (the
+one that writes runs beside it), and of the wall. Each is the least of several rounds; the same episodes are played every time.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,14 +25,18 @@ from worldprobe.activations import EpsilonGreedy, Moment, package_versions, reco
 from worldprobe.agents import Agent, NetworkConfig, make_network, seeded_generator
 from worldprobe.worlds import TMaze, World
 
+HELD = ("core.h", "core.c")
+GATES = ("core.0.gates.input", "core.0.gates.forget", "core.0.gates.cell", "core.0.gates.output")
+
 
 @dataclass(frozen=True)
 class Plan:
     """What is timed."""
 
-    hidden_size: int = 256
+    hidden_sizes: tuple[int, ...] = (256, 1024)
     n_envs: tuple[int, ...] = (16, 64)
-    n_episodes: int = 1024
+    n_shards: int = 4
+    episodes_per_shard: int = 512
     repeats: int = 3
 
 
@@ -42,68 +47,72 @@ def without_beliefs() -> World:
     return world
 
 
-def act(agent: Agent, world: World, n_episodes: int, n_envs: int) -> int:
+def act(agent: Agent, world: World, plan: Plan, n_envs: int) -> int:
     """Play the episodes that `record` plays with seed 0 and keep nothing; return the number of steps."""
-    driver = world.driver(n_envs, seeded_generator(0, "shard", 0, "world"))
-    actor = EpsilonGreedy(agent, 0.1).begin(world, n_envs, seeded_generator(0, "shard", 0, "behaviour"))
-    left, moment, n_steps = np.full(n_envs, n_episodes // n_envs), Moment.first(driver.observation), 0
-    while (left > 0).any():
-        action = actor(moment)
-        step = driver.step(action)
-        left[step.done.numpy()] -= 1
-        moment = Moment.after(step, action)
-        n_steps += n_envs
+    n_steps = 0
+    for shard in range(plan.n_shards):
+        driver = world.driver(n_envs, seeded_generator(0, "shard", shard, "world"))
+        actor = EpsilonGreedy(agent, 0.1).begin(world, n_envs, seeded_generator(0, "shard", shard, "behaviour"))
+        left, moment = np.full(n_envs, plan.episodes_per_shard // n_envs), Moment.first(driver.observation)
+        while (left > 0).any():
+            action = actor(moment)
+            step = driver.step(action)
+            left[step.done.numpy()] -= 1
+            moment = Moment.after(step, action)
+            n_steps += n_envs
     return n_steps
 
 
-def record_sites(agent: Agent, world: World, n_episodes: int, n_envs: int) -> int:
-    """Record core.h of the same episodes and return the number of rows."""
+def record_sites(agent: Agent, world: World, sites: tuple[str, ...], plan: Plan, n_envs: int) -> int:
+    """Record sites of the same episodes and return the number of rows."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "own.wpr"
-        recording = record(
-            agent, world, path, EpsilonGreedy(agent, 0.1), n_episodes, 0, ("core.h",), n_envs=n_envs, episodes_per_shard=n_episodes
-        )
-        with recording:
+        path, n_episodes = Path(folder) / "own.wpr", plan.n_shards * plan.episodes_per_shard
+        behaviour, per_shard = EpsilonGreedy(agent, 0.1), plan.episodes_per_shard
+        with record(agent, world, path, behaviour, n_episodes, 0, sites, n_envs=n_envs, episodes_per_shard=per_shard) as recording:
             return recording.n_steps
 
 
-def least_seconds(work: Callable[[], int], repeats: int) -> tuple[float, int]:
-    """Return the least processor time of `repeats` runs and what the last one returned."""
-    seconds = []
+CLOCKS = {"": time.thread_time, "_all_threads": time.process_time, "_wall": time.perf_counter}
+"""What is read of the clock: the thread that acts, all threads (the one that writes as well), and the wall."""
+
+
+def least_seconds(works: Sequence[Callable[[], int]], repeats: int) -> tuple[list[dict[str, float]], list[int]]:
+    """Return the least time of each work over `repeats` rounds by every clock, and what the last one returned."""
+    seconds, returned = [dict.fromkeys(CLOCKS, math.inf) for _ in works], [0] * len(works)
     for _ in range(repeats):
-        start = time.process_time()
-        n_steps = work()
-        seconds.append(time.process_time() - start)
-    return min(seconds), n_steps
+        for place, work in enumerate(works):
+            start = {name: clock() for name, clock in CLOCKS.items()}
+            returned[place] = work()
+            seconds[place] = {name: min(seconds[place][name], clock() - start[name]) for name, clock in CLOCKS.items()}
+    return seconds, returned
 
 
-def measure(plan: Plan, n_envs: int) -> dict[str, float]:
-    """Time acting, recording h, and recording h with beliefs."""
+def measure(plan: Plan, hidden_size: int, n_envs: int) -> dict[str, float]:
+    """Time acting, recording h and c, the gates on top, and the beliefs on top of h and c."""
     world, bare_world = TMaze(), without_beliefs()
-    agent = make_network(world, NetworkConfig(core="lstm", hidden_size=plan.hidden_size), seed=0)
-    acting, n_steps = least_seconds(partial(act, agent, world, plan.n_episodes, n_envs), plan.repeats)
-    sites, n_rows = least_seconds(partial(record_sites, agent, bare_world, plan.n_episodes, n_envs), plan.repeats)
-    beliefs, _ = least_seconds(partial(record_sites, agent, world, plan.n_episodes, n_envs), plan.repeats)
-    return {
-        "hidden_size": plan.hidden_size,
-        "n_envs": n_envs,
-        "n_steps": n_steps,
-        "n_rows": n_rows,
-        "acting_s": round(acting, 3),
-        "recording_h_s": round(sites, 3),
-        "recording_h_and_beliefs_s": round(beliefs, 3),
-        "overhead_h_percent": round(100 * (sites / acting - 1), 1),
-        "overhead_h_and_beliefs_percent": round(100 * (beliefs / acting - 1), 1),
-        "acting_steps_per_s": round(n_steps / acting),
+    agent = make_network(world, NetworkConfig(core="lstm", hidden_size=hidden_size), seed=0)
+    works = [
+        partial(act, agent, world, plan, n_envs),
+        partial(record_sites, agent, bare_world, HELD, plan, n_envs),
+        partial(record_sites, agent, bare_world, HELD + GATES, plan, n_envs),
+        partial(record_sites, agent, world, HELD, plan, n_envs),
+    ]
+    (acting, *recording), (n_steps, n_rows, *_) = least_seconds(works, plan.repeats)
+    overheads = {
+        f"{name}{clock}_percent": round(100 * (seconds[clock] / acting[clock] - 1), 1)
+        for name, seconds in zip(("h_and_c", "with_gates", "with_beliefs"), recording, strict=True)
+        for clock in CLOCKS
     }
+    sizes = {"hidden_size": hidden_size, "n_envs": n_envs, "n_steps": n_steps, "n_rows": n_rows}
+    return {**sizes, "acting_s": round(acting[""], 3), "acting_steps_per_s": round(n_steps / acting[""]), **overheads}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fast", action="store_true", help="a tenth of the episodes, once")
-    plan = Plan(n_episodes=128, repeats=1) if parser.parse_args().fast else Plan()
+    parser.add_argument("--fast", action="store_true", help="an eighth of the episodes")
+    plan = Plan(n_shards=2, episodes_per_shard=128, repeats=2) if parser.parse_args().fast else Plan()
     torch.set_num_threads(1)
-    results = [measure(plan, n_envs) for n_envs in plan.n_envs]
+    results = [measure(plan, hidden_size, n_envs) for hidden_size in plan.hidden_sizes for n_envs in plan.n_envs]
     print(json.dumps({"benchmark": "recording_overhead", "versions": package_versions(), "threads": 1, "results": results}, indent=1))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 
 import worldprobe
+from worldprobe.activations import describe_recording, merge_recordings, open_recording, pack_recording
 from worldprobe.analysis import RunConfig, preset, probe_stage, record_stage, report_stage, run, train_stage
 from worldprobe.worlds import WORLDS, Unavailable
 
@@ -44,6 +46,40 @@ class Place:
 
     directory: Annotated[Path, tyro.conf.Positional]
     """Run directory, as `worldprobe train` made it."""
+
+
+@dataclass(frozen=True)
+class RecordPlace(Place):
+    """Settings of `record`."""
+
+    resume: bool = True
+    """Go on where an earlier `record` was interrupted; --no-resume refuses to touch recordings that were begun."""
+
+
+@dataclass(frozen=True)
+class RecordingPlace:
+    """A recording."""
+
+    path: Annotated[Path, tyro.conf.Positional]
+    """Directory name.wpr, or a packed file."""
+
+
+@dataclass(frozen=True)
+class PackPlace(RecordingPlace):
+    """Settings of `pack`."""
+
+    output: Path | None = None
+    """The file; default PATH.zip."""
+
+
+@dataclass(frozen=True)
+class MergePlace:
+    """Settings of `merge`."""
+
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Recordings of the same, each with some of the shards; one alone has its parts folded together."""
+    output: Path | None = None
+    """Directory of the whole; default the first of PATHS."""
 
 
 class Display:
@@ -86,7 +122,13 @@ def command_train(arguments: Sequence[str]) -> None:
 
 def command_record(arguments: Sequence[str]) -> None:
     """Record a trained network on its own and on the common streams."""
-    directory = _place("record", arguments)
+    place = tyro.cli(RecordPlace, prog="worldprobe record", args=list(arguments))
+    directory = place.directory
+    begun = sorted(directory.glob("recordings/*.wpr"))
+    if begun and not place.resume:
+        raise ValueError(f"{begun[0]} was begun: go on with --resume, or delete {directory / 'recordings'} first")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("worldprobe").setLevel(logging.INFO)
     with Display() as display:
         record_stage(directory, display)
     print(f"recordings: {directory / 'recordings'}")
@@ -108,6 +150,39 @@ def command_report(arguments: Sequence[str]) -> None:
     print(f"report: {page}")
 
 
+def command_verify(arguments: Sequence[str]) -> None:
+    """Compare every file and every block of a recording with its checksum."""
+    path = tyro.cli(RecordingPlace, prog="worldprobe verify", args=list(arguments)).path
+    with open_recording(path) as recording:
+        recording.verify()
+        unfinished = "" if recording.is_complete else f", unfinished ({recording.n_episodes} of {recording.identity.n_episodes} episodes)"
+        print(f"{path}: {len(recording.manifest.shards)} shards of {len(recording.keys())} arrays are as they were written{unfinished}")
+
+
+def command_info(arguments: Sequence[str]) -> None:
+    """Show what a recording holds."""
+    with open_recording(tyro.cli(RecordingPlace, prog="worldprobe info", args=list(arguments)).path) as recording:
+        print(describe_recording(recording))
+
+
+def command_pack(arguments: Sequence[str]) -> None:
+    """Write a recording into one file."""
+    place = tyro.cli(PackPlace, prog="worldprobe pack", args=list(arguments))
+    output = place.output or place.path.with_name(f"{place.path.name}.zip")
+    pack_recording(place.path, output).close()
+    print(f"packed: {output}")
+
+
+def command_merge(arguments: Sequence[str]) -> None:
+    """Join recordings of different shards, or the parts of one."""
+    place = tyro.cli(MergePlace, prog="worldprobe merge", args=list(arguments))
+    if not place.paths:
+        raise ValueError("name at least one recording: worldprobe merge PATH [PATH ...] --output DIRECTORY")
+    output = place.output or place.paths[0]
+    with merge_recordings(place.paths, output) as recording:
+        print(f"merged: {output} ({recording.n_episodes} of {recording.identity.n_episodes} episodes)")
+
+
 def command_worlds(arguments: Sequence[str]) -> None:
     """List the worlds."""
     if arguments:
@@ -125,6 +200,10 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "probe": command_probe,
     "report": command_report,
     "worlds": command_worlds,
+    "info": command_info,
+    "verify": command_verify,
+    "pack": command_pack,
+    "merge": command_merge,
 }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from worldprobe.activations import CommonBehaviour, Recording, RecordingError, open_recording, record
+from worldprobe.agents import seal
 from worldprobe.worlds import World
 
 
@@ -23,9 +24,10 @@ def copied(common: Recording, tmp_path: Path) -> Path:
 
 
 def edit_manifest(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the manifest and seal it again."""
     content = json.loads((path / "recording.json").read_text())
     change(content)
-    (path / "recording.json").write_text(json.dumps(content))
+    (path / "recording.json").write_text(json.dumps(seal({name: value for name, value in content.items() if name != "seal"})))
 
 
 def edit_shard(path: Path, change: Callable[[h5py.File], None]) -> None:
@@ -93,7 +95,7 @@ SHARD_DAMAGE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "a group in its place": (lambda f: (f.__delitem__("reward"), f.create_group("reward"))[0], "'reward' is missing"),
     "another recording's": (lambda f: f.attrs.__setitem__("fingerprint", "0" * 64), "another recording"),
     "another shard": (lambda f: f.attrs.__setitem__("shard", 0), "attribute shard = 1, got '0'"),
-    "an array as attribute": (lambda f: f.attrs.__setitem__("version", [1, 1]), "attribute version = 1"),
+    "an array as attribute": (lambda f: f.attrs.__setitem__("version", [1, 1]), "attribute version"),
     "no attributes": (lambda f: f.attrs.__delitem__("format"), "attribute format"),
 }  # fmt: skip
 
@@ -110,7 +112,7 @@ def test_a_forged_shard_is_refused_when_it_is_first_read(copied: Path, damage: s
 
 MANIFEST_DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "foreign": (lambda m: m.update(format="something"), "not the manifest of a recording"),
-    "newer": (lambda m: m.update(version=2), "version 2; this worldprobe reads version 1"),
+    "newer": (lambda m: m.update(version=3), "version 3; this worldprobe reads versions 1 and 2"),
     "a truth value as version": (lambda m: m.update(version=True), "version True"),
     "a missing field": (lambda m: m.pop("environment"), r"missing \['environment'\]"),
     "an unknown field": (lambda m: m.update(extra=1), r"unknown \['extra'\]"),
@@ -127,6 +129,13 @@ MANIFEST_DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "more episodes than steps": (lambda m: m["shards"][0].update(n_steps=1), "cannot have 1 steps"),
     "arrays without shards": (lambda m: m.update(shards=[]), "if and only if"),
     "a list for a shard": (lambda m: m.update(shards=[[]]), "every shard must be an object"),
+    "absurd nesting": (lambda m: m["environment"].update(deep=json.loads("[" * 40 + "]" * 40)), "nested more than 32 levels"),
+    "a promise to fill the memory": (lambda m: m["arrays"]["reward"].update(shape=[2**40]), "made to fill the memory"),
+    "rows along another axis": (lambda m: m["arrays"]["reward"].update(along="episode"), "must be along 'step'"),
+    "a precision of its own": (lambda m: m["arrays"]["reward"].update(stored="bfloat16"), "stored as float32"),
+    "no episode table": (lambda m: m["arrays"].pop("episode/length"), "every recording has 'episode/length'"),
+    "a world without actions": (lambda m: m["identity"]["world"].pop("actions"), "'world' must be an object with a name, actions"),
+    "a loss that is text": (lambda m: m["shards"][0].update(loss={"site/h": "none"}), "'loss' must be an object of errors"),
 }
 
 
@@ -138,6 +147,13 @@ def test_a_wrong_manifest_is_refused_on_opening(copied: Path, damage: str) -> No
         open_recording(copied)
     assert "recording.json" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_that_was_changed_is_refused(copied: Path) -> None:
+    text = (copied / "recording.json").read_text()
+    (copied / "recording.json").write_text(text.replace('"threads": 1', '"threads": 2'))
+    with pytest.raises(RecordingError, match="its seal is not that of its content"):
+        open_recording(copied)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"[]", b"null"])
@@ -173,7 +189,7 @@ def test_a_flipped_bit_in_the_data_is_found_on_reading_and_by_verify(copied: Pat
     content = bytearray(shard.read_bytes())
     content[offset + 100] ^= 4
     shard.write_bytes(content)
-    with open_recording(copied) as recording, pytest.raises(RecordingError, match=r"shard-00001\.h5 is damaged"):
+    with open_recording(copied) as recording, pytest.raises(RecordingError, match=r"shard-00001\.h5: damaged: SHA-256"):
         recording["observation"][:]
     with open_recording(copied) as recording, pytest.raises(RecordingError, match="SHA-256"):
         recording.verify()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import h5py
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 import xarray
 
-from worldprobe.activations import EpsilonGreedy, Recording, record
+from worldprobe.activations import EpsilonGreedy, Recording, RecordingError, open_recording, record
 from worldprobe.activations import _layout as layout
 from worldprobe.activations import _schema as schema
 from worldprobe.activations._writer import shard_attributes
@@ -29,7 +31,7 @@ def first_column(header: str) -> set[str]:
 
 
 def test_the_tables_of_the_document_are_those_of_the_code(common: Recording) -> None:
-    assert first_column("field | type") == set(schema.MANIFEST_FIELDS)
+    assert first_column("field | type") == {*schema.MANIFEST_FIELDS, "seal"}
     assert first_column("field of `identity`") == set(schema.IDENTITY_FIELDS)
     assert first_column("attribute") == set(shard_attributes(0, common.manifest))
     rows = first_column("key | dtype | shape of a row | present")
@@ -90,3 +92,48 @@ def test_every_dataset_is_stored_as_the_document_says(recorded: Path) -> None:
 @pytest.mark.parametrize(("row_bytes", "n_rows", "expected"), [(8, 10**6, 2**15), (8, 10, 10), (1000, 10**6, 256), (2**20, 50, 1)])
 def test_chunks_are_whole_rows_within_256_kib(row_bytes: int, n_rows: int, expected: int) -> None:
     assert layout.chunk_rows(row_bytes, n_rows) == expected
+
+
+def as_version_1(path: Path) -> None:
+    """Rewrite a recording as version 1 wrote it."""
+    content = json.loads((path / "recording.json").read_text())
+    content["version"] = 1
+    del content["seal"], content["identity"]["precision"]
+    for spec in content["arrays"].values():
+        del spec["stored"]
+    for entry in content["shards"]:
+        del entry["loss"]
+        shard = path / entry["file"]
+        with h5py.File(shard, "r+", libver="latest") as file:
+            file.attrs["version"] = 1
+            file.attrs["identity"] = json.dumps(content["identity"], sort_keys=True, separators=(",", ":"))
+        entry |= {"size": shard.stat().st_size, "sha256": hashlib.sha256(shard.read_bytes()).hexdigest()}
+    (path / "recording.json").write_text(json.dumps(content))
+
+
+def test_version_1_is_migrated(recorded: Path, maze: World, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(recorded, tmp_path / "old.wpr"))
+    as_version_1(path)
+    with open_recording(path) as old, open_recording(recorded) as new:
+        old.verify()
+        assert old.identity == new.identity
+        for key in new:
+            np.testing.assert_array_equal(old[key][:], new[key][:])
+    content = json.loads((path / "recording.json").read_text())
+    content["shards"] = content["shards"][:1]
+    (path / "recording.json").write_text(json.dumps(content))  # version 1 has no seal
+    agent = make_network(maze, NetworkConfig(hidden_size=4), seed=0)
+    with record(agent, maze, path, EpsilonGreedy(agent, 0.5), 20, 0, episodes_per_shard=8) as resumed, open_recording(recorded) as new:
+        assert resumed.is_complete
+        np.testing.assert_array_equal(resumed["core.h"][:], new["core.h"][:])
+    assert json.loads((path / "recording.json").read_text())["version"] == 2
+
+
+@pytest.mark.parametrize("broken", ["identity", "arrays", "shards"])
+def test_a_broken_version_1_is_refused_in_words(recorded: Path, tmp_path: Path, broken: str) -> None:
+    path = Path(shutil.copytree(recorded, tmp_path / "old.wpr"))
+    as_version_1(path)
+    content = json.loads((path / "recording.json").read_text())
+    (path / "recording.json").write_text(json.dumps(content | {broken: 3}))
+    with pytest.raises(RecordingError, match=f"field '{broken}' must be"):
+        open_recording(path)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from worldprobe.activations import CommonBehaviour, EpsilonGreedy, Recording, RecordingError, open_recording, record, record_on
-from worldprobe.agents import Agent, NetworkConfig, RecurrentQNetwork, make_network
+from worldprobe.agents import Agent, NetworkConfig, RecurrentQNetwork, make_network, seal, unseal
 from worldprobe.worlds import WORLDS, Driver, DriverStep, State, TMaze, World, make_world
 
 ALL_CHANNELS = frozenset({"observation", "action", "reward"})
@@ -160,9 +160,9 @@ def test_record_on_refuses_an_agent_of_other_channels_and_an_unfinished_stream(
     with pytest.raises(RecordingError, match=r"beliefs in .* condition on"):
         record_on(rewarded, common, tmp_path / "n.wpr")
     path = Path(shutil.copytree(whole.path, tmp_path / "torn.wpr"))
-    content = json.loads((path / "recording.json").read_text())
+    content = unseal(json.loads((path / "recording.json").read_text()))
     content["shards"] = content["shards"][:-1]
-    (path / "recording.json").write_text(json.dumps(content))
+    (path / "recording.json").write_text(json.dumps(seal(content)))
     with open_recording(path) as torn, pytest.raises(RecordingError, match=r"not finished \(16 of 24 episodes\)"):
         record_on(network, torn, tmp_path / "n.wpr")
 

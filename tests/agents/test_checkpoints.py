@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from worldprobe.agents import (
     make_network,
     read_checkpoint_info,
     save_checkpoint,
+    seal,
+    unseal,
 )
 from worldprobe.agents._storage import pack_tensors, write_atomically
 from worldprobe.worlds import make_world
@@ -82,18 +85,43 @@ def empty_sidecar(path: Path) -> None:
     path.with_suffix(".json").write_text("[]")
 
 
+def forge(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the sidecar and seal it again."""
+    content = unseal(json.loads(path.with_suffix(".json").read_text()))
+    change(content)
+    path.with_suffix(".json").write_text(json.dumps(seal(content)))
+
+
+def change_the_seed(path: Path) -> None:
+    path.with_suffix(".json").write_text(path.with_suffix(".json").read_text().replace('"seed": 3', '"seed": 2'))
+
+
 def forget_an_entry(path: Path) -> None:
-    content = json.loads(path.with_suffix(".json").read_text())
-    del content["step"]
-    path.with_suffix(".json").write_text(json.dumps(content))
+    forge(path, lambda content: content.pop("step"))
 
 
 def use_an_unknown_core(path: Path) -> None:
-    path.with_suffix(".json").write_text(path.with_suffix(".json").read_text().replace('"gru"', '"abacus"'))
+    forge(path, lambda content: content["network"].update(core="abacus"))
 
 
 def describe_another_network(path: Path) -> None:
-    path.with_suffix(".json").write_text(path.with_suffix(".json").read_text().replace('"hidden_size": 6', '"hidden_size": 9'))
+    forge(path, lambda content: content["network"].update(hidden_size=7))
+
+
+def ask_for_a_terabyte(path: Path) -> None:
+    forge(path, lambda content: content["network"].update(hidden_size=10**6))
+
+
+def ask_for_less_than_nothing(path: Path) -> None:
+    forge(path, lambda content: content.update(n_actions=-1))
+
+
+def write_a_number_as_text(path: Path) -> None:
+    forge(path, lambda content: content["network"].update(hidden_size="6"))
+
+
+def nest_absurdly(path: Path) -> None:
+    path.with_suffix(".json").write_text("[" * 100_000)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +136,11 @@ def describe_another_network(path: Path) -> None:
         (forget_an_entry, "a.json is damaged.*step"),
         (use_an_unknown_core, "a.json is damaged.*unknown core 'abacus'"),
         (describe_another_network, "does not hold the weights"),
+        (change_the_seed, "a.json is damaged.*its seal is not that"),
+        (ask_for_a_terabyte, "too small for the weights"),
+        (ask_for_less_than_nothing, "a.json is damaged.*must be at least 1; got .*, -1"),
+        (write_a_number_as_text, "a.json is damaged.*'network.hidden_size' must be int; got '6'"),
+        (nest_absurdly, "a.json is damaged"),
     ],
 )
 def test_damage_is_named_in_one_line(path: Path, damage: Callable[[Path], None], message: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import worldprobe
 from worldprobe.__main__ import COMMANDS, main, parse_plan
+from worldprobe.agents import seal
 from worldprobe.analysis import RunConfig, command_line, preset
 from worldprobe.worlds import WORLDS
 
@@ -26,10 +28,10 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return captured.err
 
 
-def written(folder: Path, values: object) -> Path:
-    """A run directory with such a config.json."""
+def written(folder: Path, values: str | dict[str, Any]) -> Path:
+    """A run directory with such a config.json, sealed as a run seals it unless it is text."""
     folder.mkdir()
-    (folder / "config.json").write_text(values if isinstance(values, str) else json.dumps(values))
+    (folder / "config.json").write_text(values if isinstance(values, str) else json.dumps(seal(values)))
     return folder
 
 

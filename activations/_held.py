@@ -1,0 +1,60 @@
+"""Sites that are taken while the agent acts: parts of its core state, and Q."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldprobe.activations._episodes import Array
+from worldprobe.activations._streams import Behaviour, EpsilonGreedy
+from worldprobe.agents import Agent, RecurrentQNetwork, seeded_generator
+
+N_STEPS, N_COPIES = 4, 8
+"""Size of the random sequence on which a site is found in the core state."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeldSites:
+    """Where sites lie in the core state."""
+
+    columns: Mapping[str, slice | Array]
+    has_q: bool
+
+    def of(self, core_state: Tensor, q_values: Tensor) -> dict[str, Tensor]:
+        """Return the sites of one step, by key."""
+        taken = {f"site/{site}": core_state[:, columns] for site, columns in self.columns.items()}
+        return taken | {"site/q": q_values} if self.has_q else taken
+
+
+def find_held(agent: Agent | None, behaviour: Behaviour, sites: Sequence[str]) -> HeldSites | None:
+    """Return where sites lie in the core state, if all of them are there while the agent itself acts.
+
+    A site is found bit for bit in the core state of a random sequence; gates and encoders are not, nor is anything of an
+    agent that merely looks on: those are computed in a batched pass (None).
+    """
+    if not isinstance(agent, RecurrentQNetwork) or not isinstance(behaviour, EpsilonGreedy) or behaviour.agent is not agent:
+        return None
+    generator = seeded_generator(0, "held sites")
+    inputs = torch.randn(N_STEPS, N_COPIES, agent.input_size, generator=generator)
+    values = agent.activations(inputs, torch.randn(N_COPIES, agent.state_size, generator=generator))
+    state = values["core.state"].flatten(0, 1)
+    found = {site: _columns(values[site].flatten(0, 1), state) for site in sites if site != "q"}
+    columns = {site: places for site, places in found.items() if places is not None}
+    return HeldSites(columns, "q" in sites) if columns.keys() == found.keys() else None
+
+
+def _columns(site: Tensor, state: Tensor) -> slice | Array | None:
+    """Return which columns of the state make up a site, None unless there is exactly one for each."""
+    places: dict[bytes, list[int]] = {}
+    for column, values in enumerate(state.T.contiguous().numpy()):
+        places.setdefault(values.tobytes(), []).append(column)
+    found = [places.get(values.tobytes(), []) for values in site.T.contiguous().numpy()]
+    if any(len(columns) != 1 for columns in found):
+        return None
+    columns = np.array(found)[:, 0]
+    first, last = int(columns[0]), int(columns[-1]) + 1
+    return slice(first, last) if np.array_equal(columns, np.arange(first, last)) else columns
