@@ -16,10 +16,11 @@ from rich.table import Table
 
 import worldprobe
 from worldprobe.activations import describe_recording, merge_recordings, open_recording, pack_recording
+from worldprobe.agents import CheckpointError, ResumeError, TrainingDivergedError
 from worldprobe.analysis import RunConfig, preset, probe_stage, record_stage, report_stage, run, train_stage
 from worldprobe.worlds import WORLDS, Unavailable
 
-EXPECTED_ERRORS = (ValueError, LookupError, OSError, Unavailable, ImportError)
+EXPECTED_ERRORS = (ValueError, LookupError, OSError, Unavailable, ImportError, CheckpointError, ResumeError, TrainingDivergedError)
 """What bad input ends in: one line and exit status 2. Anything else is a defect of ours and keeps its traceback."""
 
 

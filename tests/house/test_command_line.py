@@ -10,9 +10,9 @@ import pytest
 
 import worldprobe
 from worldprobe.__main__ import COMMANDS, main, parse_plan
-from worldprobe.agents import seal
+from worldprobe.agents import NetworkConfig, make_network, save_checkpoint, seal
 from worldprobe.analysis import RunConfig, command_line, preset
-from worldprobe.worlds import WORLDS
+from worldprobe.worlds import WORLDS, make_world
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -89,6 +89,26 @@ def test_a_configuration_of_another_version(tmp_path: Path, capsys: pytest.Captu
 def test_a_stage_names_the_one_that_is_missing(command: str, stage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = written(tmp_path / "run", preset("tmaze").to_json())
     assert stage in refused([command, str(folder)], capsys)
+
+
+@pytest.mark.parametrize("damaged", ["best.json", "best.safetensors"])
+def test_a_damaged_checkpoint(damaged: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = written(tmp_path / "run", preset("tmaze").to_json())
+    checkpoints = folder / "checkpoints" / "trained-0" / "checkpoints"
+    network = make_network(make_world("tmaze"), NetworkConfig(core="gru"), seed=0)
+    for name in ("step-000000000000", "best"):
+        save_checkpoint(checkpoints / name, network, world="tmaze", step=0, seed=0)
+    content = bytearray((checkpoints / damaged).read_bytes())
+    content[len(content) // 2] ^= 1
+    (checkpoints / damaged).write_bytes(content)
+    assert damaged in refused(["record", str(folder)], capsys)
+
+
+def test_a_training_directory_of_another_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = written(tmp_path / "run", preset("tmaze").to_json())
+    (folder / "checkpoints" / "trained-0").mkdir(parents=True)
+    (folder / "checkpoints" / "trained-0" / "training.json").write_text(json.dumps({"world": "four-rooms"}))
+    assert "holds another training" in refused(["train", "tmaze", "--directory", str(folder)], capsys)
 
 
 def test_a_directory_of_another_configuration_names_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
