@@ -24,10 +24,13 @@ from worldprobe.probes._mlp import MLPProbe
 from worldprobe.probes._random_features import RandomFeatures
 from worldprobe.probes._ridge import RidgeProbe
 from worldprobe.probes._splits import check_groups, group_folds
+from worldprobe.probes._storage import load_probe, save_probe
 
 __all__ = [
     # estimators
     "RidgeProbe", "LogisticProbe", "MLPProbe", "RandomFeatures",
+    # files
+    "save_probe", "load_probe",
     # splits and out-of-fold predictions
     "group_folds", "check_groups", "cross_fit", "CrossFit",
     # losses by group
