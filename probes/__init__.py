@@ -42,6 +42,7 @@ from worldprobe.probes._random_features import RandomFeatures
 from worldprobe.probes._ridge import RidgeProbe
 from worldprobe.probes._similarity import linear_cka, representational_similarity, similarity_matrix
 from worldprobe.probes._splits import check_groups, group_folds
+from worldprobe.probes._storage import load_probe, save_probe
 from worldprobe.probes._twins import TwinComparison, compare_twins
 from worldprobe.probes._units import UNIT_SCORES, SparseProbe, UnitRanking, rank_units
 from worldprobe.probes._usable_information import UsableInformation, estimate_usable_information
@@ -50,6 +51,8 @@ __all__ = [
     # estimators
     "RidgeProbe", "LogisticProbe", "MLPProbe", "RandomFeatures",
     "RankLimitedProbe", "SparseProbe",
+    # files
+    "save_probe", "load_probe",
     # splits and out-of-fold predictions
     "group_folds", "check_groups", "cross_fit", "CrossFit",
     # losses by group

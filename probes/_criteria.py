@@ -134,6 +134,10 @@ class Heads:
         """Return probabilities (n, n_classes), none below the floor; a list of one array per head if Y had columns."""
         return self.classes.answer([clip_probabilities(softmax(head, axis=1))[0] for head in self._by_head(outputs)])
 
+    def clipped_mass(self, outputs: Floats) -> Floats:
+        """Return the mean mass per row that the floor adds, for each head (n_heads,)."""
+        return np.array([clip_probabilities(softmax(head, axis=1))[1] for head in self._by_head(outputs)])
+
     def _by_head(self, outputs: Floats) -> list[Floats]:
         """Return the logits of each head."""
         return np.split(outputs, np.cumsum(self.n_classes)[:-1], axis=1)

@@ -138,6 +138,12 @@ class MLPProbe(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         outputs = self._forward(X, NetworkStack.outputs)
         return self._decoder.probabilities(outputs)
 
+    @available_if(lambda self: self.loss == "log")  # type: ignore[untyped-decorator]  # scikit-learn ships no types
+    def clipped_mass(self, X: ArrayLike) -> Floats:
+        """Return, for each head (n_heads,), the mean probability mass per row of X that the floor of 1e-6 adds."""
+        masses: Floats = self._decoder.clipped_mass(self._forward(X, NetworkStack.outputs))
+        return masses
+
     def transform(self, X: ArrayLike) -> NDArray[np.float32]:
         """Return the last hidden layer (n_samples, hidden[-1]): learned features, to be probed linearly."""
         return self._forward(X, NetworkStack.hidden).astype(np.float32)

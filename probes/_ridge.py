@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -51,6 +51,9 @@ class RidgeProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         block favoured or suppressed 100 or 10,000 times. One shared penalty lets a wide block drown a narrow one.
     random_state : int
         Seed of the deal of groups into inner folds.
+    precision : {"float64", "float32"}
+        Of the products of blocks of rows, which are summed in float64. "float32" is about twice as fast and keeps R^2 within 5e-4; weak
+        penalties of badly conditioned features need "float64".
 
     Attributes
     ----------
@@ -84,12 +87,18 @@ class RidgeProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     """
 
     def __init__(
-        self, alphas: Sequence[float] = DEFAULT_ALPHAS, n_folds: int = 5, blocks: Sequence[int] | None = None, random_state: int = 0
+        self,
+        alphas: Sequence[float] = DEFAULT_ALPHAS,
+        n_folds: int = 5,
+        blocks: Sequence[int] | None = None,
+        random_state: int = 0,
+        precision: Literal["float64", "float32"] = "float64",
     ) -> None:
         self.alphas = alphas
         self.n_folds = n_folds
         self.blocks = blocks
         self.random_state = random_state
+        self.precision = precision
 
     def fit(
         self, X: ArrayLike, Y: ArrayLike, groups: ArrayLike | None = None, mask: ArrayLike | None = None, folds: ArrayLike | None = None
@@ -165,6 +174,8 @@ class RidgeProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         """Return X and Y as finite arrays, or refuse them or the parameters."""
         X = check_features(self, X, reset=True)
         check_alphas(self.alphas)
+        if self.precision not in ("float64", "float32"):
+            raise ValueError(f"precision must be 'float64' or 'float32'; got {self.precision!r}")
         if self.blocks is not None and sum(self.blocks) != X.shape[1]:
             raise ValueError(
                 f"blocks must add up to the {X.shape[1]} features of X; got {tuple(self.blocks)}, which adds up to {sum(self.blocks)}"
@@ -174,7 +185,7 @@ class RidgeProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     def _problems(self, X: NDArray[Any], Y: Floats, folds: Integers, mask: ArrayLike | None) -> Iterator[tuple[Integers, RidgeProblem]]:
         """Read the rows; yield, for each distinct mask, the targets that have it and their problem."""
         labelled = check_labelled(check_mask(mask, Y.shape))
-        accumulator = MomentAccumulator(int(folds.max()) + 1, shared_masks(labelled)).update(X, Y, folds, labelled)
+        accumulator = MomentAccumulator(int(folds.max()) + 1, shared_masks(labelled), self.precision).update(X, Y, folds, labelled)
         widths = (X.shape[1],) if self.blocks is None else tuple(self.blocks)
         multipliers = np.repeat(block_multipliers(len(widths)), widths, axis=1)
         for targets, moments in accumulator.shares():

@@ -1,12 +1,13 @@
-"""Multinomial logistic regression, solved in coordinates where its curvature is nearly the identity.
+"""Multinomial logistic regression of many heads at once.
 
-For one training set and one head with labels c_i, minimise
+For one training set, minimise for each head with labels c_i
 
     (1/n) sum_i [ logsumexp(eta_i) - eta_i[c_i] ]  +  alpha/2 |W|^2,      eta_i = W' z_i + b,      z standardised on these rows.
 
-Recurrent activations are nearly collinear, so L-BFGS on z crawls. Here the variables of each class are whitened by the Cholesky
-factor of that class's own block of the curvature, Z' diag(p_c (1 - p_c)) Z / n + alpha. A path of penalties runs from the strongest
-to the weakest, each starting at the one before, and never from a solution that saw held-out rows.
+Recurrent activations are nearly collinear, so L-BFGS on z crawls. Here all heads descend together in the eigenbasis of Z'Z
+(`_softmax_objective`), each preconditioned by its classes' own blocks of the curvature. A path of penalties runs from the strongest to
+the weakest, each starting at the one before, and never from a solution that saw held-out rows; the first of a path starts from
+stronger ones still, solved roughly on some of the rows.
 """
 
 from __future__ import annotations
@@ -16,25 +17,28 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy.optimize import fmin_l_bfgs_b
+from torch import Tensor
 
+from worldprobe.probes._descent import minimise
 from worldprobe.probes._losses import PROBABILITY_FLOOR
 from worldprobe.probes._nested import check_training_rows
+from worldprobe.probes._softmax_objective import SoftmaxObjective, eigenbasis
 from worldprobe.probes._standardise import Standardiser
 from worldprobe.probes._validation import Floats, Integers
 
-CURVATURE_ROWS_PER_FEATURE = 16
-"""Rows that the whitening is estimated from, per feature; it steers the descent and leaves its end where it is."""
+APPROACH = ((4, 100.0), (2, 10.0))
+"""Every how many rows, and how many times its penalty, the first solution of a path is approached from."""
 
-STEPS_PER_ROUND = 30
-"""Steps of L-BFGS before the curvature is looked at again: it falls where classes come apart, and a stale one hides a slope."""
+ROUGH = 10.0
+"""How much more loss than at the end is left on the approach."""
 
-MAX_ROUNDS = 50
-"""For each penalty; one to three are usual."""
+APPROACH_ROWS = 2**11
+"""Rows that an approach takes at least; fewer rows are solved at once."""
 
-INTERCEPT_RIDGE = 1e-6
-"""Keeps the whitening of the unpenalised intercept finite."""
+COLUMNS = 256
+"""Classes, of all heads together, that share a descent; more would not make the products faster."""
 
 
 def _logits(weights: Floats, Z: NDArray[Any]) -> NDArray[Any]:
@@ -70,86 +74,70 @@ def log_losses(weights: Floats, Z: NDArray[Any], labels: Integers) -> Floats:
     return clipped
 
 
-class _Objective:
-    """The penalised mean log-loss of one head, as a function of weights (n_classes, n_features + 1) that end in the intercept."""
+class Descent:
+    """Solutions of heads that share their training rows, along falling penalties.
 
-    def __init__(self, Z: NDArray[Any], labels: Integers, n_classes: int) -> None:
-        self.Z, self.labels, self.n_classes = Z, labels, n_classes
-        self.rows = np.arange(len(Z))
-        self.penalised = np.append(np.ones(Z.shape[1]), 0.0)
-
-    def start(self) -> Floats:
-        """Return the solution under an infinite penalty: the class frequencies."""
-        weights = np.zeros((self.n_classes, self.Z.shape[1] + 1))
-        weights[:, -1] = np.log(np.bincount(self.labels, minlength=self.n_classes) / len(self.labels))
-        return weights
-
-    def loss_and_gradient(self, weights: Floats, alpha: float) -> tuple[float, Floats]:
-        """Return the objective and its derivative by `weights`."""
-        error = _logits(weights, self.Z)
-        own = error[self.labels, self.rows].mean(dtype=np.float64)
-        loss = _normalise(error).mean(dtype=np.float64) - own + alpha / 2 * np.sum(weights[:, :-1] ** 2)
-        error[self.labels, self.rows] -= 1
-        gradient = np.column_stack([error @ self.Z, error.sum(axis=1, dtype=np.float64)]).astype(np.float64) / len(self.Z)
-        return float(loss), gradient + alpha * self.penalised * weights
-
-    def whitening(self, weights: Floats, alpha: float) -> Floats:
-        """Return, for each class (n_classes, n_features + 1, n_features + 1), the map from white coordinates to weights.
-
-        It is L^-T, with L L' the class's block of the curvature at `weights`, estimated from evenly spaced rows.
-        """
-        Z = self.Z[:: max(1, len(self.Z) // (CURVATURE_ROWS_PER_FEATURE * self.Z.shape[1]))].astype(np.float64)
-        p = _logits(weights, Z)
-        _normalise(p)
-        Z = np.column_stack([Z, np.ones(len(Z))])
-        ridge = np.diag(np.where(self.penalised > 0, alpha, INTERCEPT_RIDGE))
-        blocks = np.stack([(Z.T * (share * (1 - share))) @ Z / len(Z) + ridge for share in p])
-        factors = np.linalg.cholesky(blocks)
-        return np.linalg.inv(factors).swapaxes(1, 2)
-
-    def minimise(self, alpha: float, weights: Floats, tolerance: float) -> Floats:
-        """Return the minimising weights, to where no derivative in white coordinates exceeds `tolerance`; starts at `weights`."""
-        for _ in range(MAX_ROUNDS):
-            colour = self.whitening(weights, alpha)
-            loss, gradient = self.loss_and_gradient(weights, alpha)
-            if np.abs(np.einsum("cij,ci->cj", colour, gradient)).max() <= tolerance:
-                break
-            weights, lower = self._descend(alpha, weights, colour, tolerance)
-            if loss - lower <= np.finfo(self.Z.dtype).eps * loss:
-                break
-        return weights
-
-    def _descend(self, alpha: float, start: Floats, colour: Floats, tolerance: float) -> tuple[Floats, float]:
-        """Take L-BFGS steps in the white coordinates around `start`; return where they end, and the loss there."""
-
-        def moved(white: Floats) -> Floats:
-            weights: Floats = start + np.einsum("cij,cj->ci", colour, white.reshape(start.shape))
-            return weights
-
-        def objective(white: Floats) -> tuple[float, Floats]:
-            loss, gradient = self.loss_and_gradient(moved(white), alpha)
-            return loss, np.einsum("cij,ci->cj", colour, gradient).ravel()
-
-        white, loss, _ = fmin_l_bfgs_b(objective, np.zeros(start.size), m=20, factr=0.0, pgtol=tolerance, maxiter=STEPS_PER_ROUND)
-        return moved(white), loss
-
-
-def descend(Z: NDArray[Any], labels: Integers, n_classes: int, alphas: Floats, tolerance: float) -> list[Floats]:
-    """Return the weights (n_classes, n_features + 1) of each penalty; `alphas` go from the strongest to the weakest.
-
-    A class without rows gets intercept minus infinity, and so the floor probability.
+    Parameters
+    ----------
+    Z : ndarray, shape (n, n_features)
+        Standardised rows.
+    labels : ndarray of int64, shape (n, n_heads)
+        Class codes.
+    n_classes : sequence of int
+        Classes of each head, met or not.
+    alphas : ndarray
+        Penalties from the strongest to the weakest.
+    tolerance : float
+        A descent ends where ten steps no longer lower the loss by so many nats per row.
     """
-    present, codes = np.unique(labels, return_inverse=True)
-    objective = _Objective(Z, codes, len(present))
-    weights, solutions = objective.start(), []
-    for alpha in alphas:
-        if len(present) > 1:
-            weights = objective.minimise(float(alpha), weights, tolerance)
-        full = np.zeros((n_classes, Z.shape[1] + 1))
-        full[:, -1] = -np.inf
-        full[present] = weights
-        solutions.append(full)
-    return solutions
+
+    def __init__(self, Z: NDArray[Any], labels: Integers, n_classes: Sequence[int], alphas: Floats, tolerance: float) -> None:
+        rows, codes = torch.from_numpy(np.ascontiguousarray(Z)), torch.from_numpy(np.ascontiguousarray(labels))
+        self.alphas, self.tolerance, self.n_classes = alphas, tolerance, n_classes
+        self.to_white, self.unit = eigenbasis(rows, float(alphas[-1]))
+        counts = torch.stack([torch.bincount(head, minlength=max(n_classes)) for head in codes.T])
+        self.objective = SoftmaxObjective(rows @ self.to_white.to(rows.dtype), codes, counts == 0, self._ridge(0.0))
+
+    def _ridge(self, alpha: float) -> Tensor:
+        """Return the penalty of every coordinate, none for the intercept."""
+        return torch.cat([alpha * self.unit, self.unit.new_zeros(1)])
+
+    def solve(self, choices: Integers) -> list[list[Floats]]:
+        """Return, for each head, the weights (n_classes, n_features + 1) of every penalty down to its choice (n_heads,)."""
+        width = self.objective.absent.shape[1]
+        size = max(1, COLUMNS // width)
+        parts = torch.split(torch.arange(len(choices)), size)
+        return [path for heads in parts for path in self._solve(heads, choices[heads.numpy()])]
+
+    def _solve(self, heads: Tensor, choices: Integers) -> list[list[Floats]]:
+        """Solve some of the heads together."""
+        varied = (~self.objective.absent[heads]).sum(1) > 1
+        weights = self._approach(self.objective.start()[heads], heads)
+        solutions: list[list[Floats]] = [[] for _ in heads]
+        for number, alpha in enumerate(self.alphas[: int(choices.max()) + 1]):
+            going = varied & torch.from_numpy(choices >= number)
+            objective = self.objective.every(1, self._ridge(float(alpha)))
+            weights[going] = minimise(objective, weights[going], heads[going], self.tolerance)
+            for head in np.flatnonzero(choices >= number):
+                solutions[head].append(self._raw(weights[head], int(heads[head])))
+        return solutions
+
+    def _approach(self, weights: Tensor, heads: Tensor) -> Tensor:
+        """Return where the first penalty of a path starts from."""
+        for stride, times in APPROACH:
+            alpha = times * float(self.alphas[0])
+            if alpha < 1 and len(self.objective.U) > stride * APPROACH_ROWS:
+                objective = self.objective.every(stride, self._ridge(alpha))
+                weights = minimise(objective, weights, heads, ROUGH * self.tolerance)
+        return weights
+
+    def _raw(self, weights: Tensor, head: int) -> Floats:
+        """Return weights on z; a class without rows gets intercept minus infinity, and so the floor probability."""
+        full = torch.cat([weights[:, :-1] @ self.to_white.T, weights[:, -1:]], 1)
+        absent = self.objective.absent[head]
+        full[absent], full[absent, -1] = 0.0, -torch.inf
+        raw: Floats = full[: self.n_classes[head]].numpy()
+        return raw
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +180,5 @@ class SoftmaxProblem:
         check_training_rows(int(rows.sum()), without)
         standardiser = Standardiser.of(self.X[rows])
         Z = standardiser.apply(self.X[rows])
-        heads = zip(self.labels[rows].T, self.n_classes, choices, strict=True)
-        return SoftmaxPath(
-            self, standardiser, [descend(Z, labels, n, self.alphas[: choice + 1], self.tolerance) for labels, n, choice in heads]
-        )
+        descent = Descent(Z, self.labels[rows], self.n_classes, self.alphas[: int(choices.max()) + 1], self.tolerance)
+        return SoftmaxPath(self, standardiser, descent.solve(choices))

@@ -1,7 +1,8 @@
 """Streamed sufficient statistics: everything a least-squares probe will ever need to know about its rows.
 
-For each fold the count, the sums, X'X, X'Y and Y'Y (per target), in float64 around one shift. Folds add up to any training
-set, and a held-out quadratic loss follows from the held-out fold's statistics, so the rows are read once.
+For each fold the count, the sums, X'X, X'Y and Y'Y (per target), around one shift: products of blocks of rows in float64 or float32,
+summed in float64. Folds add up to any training set, and a held-out quadratic loss follows from the held-out fold's statistics, so the
+rows are read once.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from worldprobe.probes._validation import Booleans, Floats, Integers
 
 BLOCK_ENTRIES = 2**22
-"""Entries of X that are converted to float64 at a time (32 MiB)."""
+"""Entries of X that are multiplied at a time (32 MiB in float64)."""
 
 CONSTANT_TOLERANCE = 64 * np.finfo(np.float64).eps
 """A column whose range is below this share of its magnitude varies by rounding only."""
@@ -35,9 +36,9 @@ class FeatureSums:
     """Lowest and highest value of each feature (2, n_features)."""
 
     @classmethod
-    def of(cls, X: Floats) -> Self:
-        """Sum over the rows of X (n, n_features)."""
-        return cls(len(X), X.sum(axis=0), X.T @ X, _limits(X))
+    def of(cls, X: NDArray[Any]) -> Self:
+        """Sum over the rows of X (n, n_features), with products in its own precision."""
+        return cls(len(X), X.sum(axis=0, dtype=np.float64), (X.T @ X).astype(np.float64, copy=False), _limits(X))
 
     def __add__(self, other: FeatureSums) -> FeatureSums:
         """Return the sums over both sets of rows."""
@@ -55,9 +56,10 @@ class TargetSums:
     limits: Floats
 
     @classmethod
-    def of(cls, X: Floats, Y: Floats) -> Self:
-        """Sum over the rows of X (n, n_features) and Y (n, n_targets)."""
-        return cls(Y.sum(axis=0), X.T @ Y, np.einsum("nt,nt->t", Y, Y), _limits(Y))
+    def of(cls, X: NDArray[Any], Y: Floats) -> Self:
+        """Sum over the rows of X (n, n_features) and Y (n, n_targets), with products in the precision of X."""
+        xy = (X.T @ Y.astype(X.dtype, copy=False)).astype(np.float64, copy=False)
+        return cls(Y.sum(axis=0), xy, np.einsum("nt,nt->t", Y, Y), _limits(Y))
 
     def __add__(self, other: TargetSums) -> TargetSums:
         """Return the sums over both sets of rows."""
@@ -137,36 +139,40 @@ class MomentAccumulator:
         Number of folds; the rows of each are summed apart.
     sharing : ndarray of int64, shape (n_targets,)
         Targets of equal number (0, 1, ...) share one mask, and so one X'X: see `shared_masks`.
+    precision : {"float64", "float32"}
+        Of the products of a block of rows; sums over blocks are taken in float64.
     """
 
-    def __init__(self, n_folds: int, sharing: Integers) -> None:
-        self.n_folds = n_folds
+    def __init__(self, n_folds: int, sharing: Integers, precision: str = "float64") -> None:
+        self.n_folds, self.precision = n_folds, np.dtype(precision)
         self.targets = [np.flatnonzero(sharing == number) for number in range(int(sharing.max()) + 1)]
         self._moments: list[list[Moments]] = []
 
     def update(self, X: NDArray[Any], Y: Floats, folds: Integers, mask: Booleans) -> Self:
         """Add rows: X (n, n_features), Y (n, n_targets), the fold of each row (n,), which labels exist (n, n_targets)."""
         size = max(1, BLOCK_ENTRIES // X.shape[1])
-        for start in range(0, len(X), size):
-            rows = slice(start, start + size)
-            self._add_block(X[rows], np.where(mask[rows], Y[rows], 0.0), folds[rows], mask[rows])
+        if not self._moments:
+            self._begin(X[:size], np.where(mask[:size], Y[:size], 0.0))
+        shift = self._moments[0][0].shift
+        for fold in np.unique(folds):
+            rows = np.flatnonzero(folds == fold)
+            for block in np.split(rows, range(size, len(rows), size)):
+                shifted = np.subtract(X[block], shift, dtype=self.precision, casting="same_kind")
+                self._add_fold(int(fold), shifted, Y[block], mask[block])
         return self
 
     def shares(self) -> Iterator[tuple[Integers, list[Moments]]]:
         """Yield, for each mask, the targets that have it and their moments in each fold."""
         yield from zip(self.targets, self._moments, strict=True)
 
-    def _add_block(self, X: NDArray[Any], Y: Floats, folds: Integers, mask: Booleans) -> None:
-        """Add rows that fit into memory as float64. The first block's means become the shifts."""
-        if not self._moments:
-            shift, target_shift = X.mean(axis=0, dtype=np.float64), Y.mean(axis=0)
-            self._moments = [[_no_rows(shift, target_shift[targets])] * self.n_folds for targets in self.targets]
-        shifted = X - self._moments[0][0].shift
-        for fold in np.unique(folds):
-            rows = folds == fold
-            self._add_fold(int(fold), shifted[rows], Y[rows], mask[rows])
+    def _begin(self, X: NDArray[Any], Y: Floats) -> None:
+        """Take the means of the first rows for the shifts."""
+        shift, target_shift = X.mean(axis=0, dtype=np.float64), Y.mean(axis=0)
+        if self.precision != np.float64:
+            shift = shift.astype(self.precision).astype(np.float64)
+        self._moments = [[_no_rows(shift, target_shift[targets])] * self.n_folds for targets in self.targets]
 
-    def _add_fold(self, fold: int, X: Floats, Y: Floats, mask: Booleans) -> None:
+    def _add_fold(self, fold: int, X: NDArray[Any], Y: Floats, mask: Booleans) -> None:
         """Add rows of one fold. Masks that lie inside one another (of several horizons) cost one pass over X together."""
         known = np.zeros(len(X), dtype=np.bool_)
         features = FeatureSums.of(X[known])
@@ -175,11 +181,17 @@ class MomentAccumulator:
             labelled = mask[:, targets[0]]
             if np.any(known & ~labelled):
                 known, features = np.zeros_like(known), FeatureSums.of(X[:0])
-            features += FeatureSums.of(X[labelled & ~known])
+            features += FeatureSums.of(_where(labelled & ~known, X))
             known = labelled
             old = moments[fold]
-            new = TargetSums.of(X[labelled], Y[np.ix_(labelled, targets)] - old.target_shift)
+            here = Y if len(targets) == Y.shape[1] else Y[:, targets]
+            new = TargetSums.of(_where(labelled, X), _where(labelled, here) - old.target_shift)
             moments[fold] = Moments(old.shift, old.target_shift, old.features + features, old.targets + new)
+
+
+def _where(rows: Booleans, values: NDArray[Any]) -> NDArray[Any]:
+    """Return the chosen rows, the array itself where that is all of them."""
+    return values if rows.all() else values[rows]
 
 
 def _no_rows(shift: Floats, target_shift: Floats) -> Moments:

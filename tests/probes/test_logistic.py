@@ -18,7 +18,7 @@ def test_solution_is_scikit_learns_at_equal_penalty(plant: Plant, alpha: float) 
     data = plant()
     Z = (data.X - data.X.mean(axis=0)) / data.X.std(axis=0)
     theirs = LogisticRegression(C=1 / (alpha * len(Z)), tol=1e-8, max_iter=5000).fit(Z, data.labels)
-    ours = LogisticProbe(alphas=(alpha,), tolerance=1e-7).fit(data.X, data.labels)
+    ours = LogisticProbe(alphas=(alpha,), tolerance=1e-10).fit(data.X, data.labels)
     np.testing.assert_allclose(ours.predict_proba(data.X), theirs.predict_proba(Z), atol=2e-5)
     np.testing.assert_allclose(ours.coef_ * data.X.std(axis=0), theirs.coef_, atol=1e-3)
     logits = data.X @ ours.coef_.T + ours.intercept_
@@ -27,7 +27,7 @@ def test_solution_is_scikit_learns_at_equal_penalty(plant: Plant, alpha: float) 
 
 def test_the_default_tolerance_is_close_enough_in_float32(plant: Plant) -> None:
     data = plant(noise=0.1)
-    exact = LogisticProbe(alphas=(1e-4,), tolerance=1e-7).fit(data.X, data.labels)
+    exact = LogisticProbe(alphas=(1e-4,), tolerance=1e-10).fit(data.X, data.labels)
     quick = LogisticProbe(alphas=(1e-4,)).fit(data.X.astype(np.float32), data.labels)
     assert log_loss(data.labels, quick.predict_proba(data.X)) < log_loss(data.labels, exact.predict_proba(data.X)) + 1e-4
 
@@ -35,7 +35,7 @@ def test_the_default_tolerance_is_close_enough_in_float32(plant: Plant) -> None:
 def test_penalty_is_the_best_on_held_out_groups(plant: Plant) -> None:
     data = plant(n_groups=12, length=8, noise=1.0)
     folds, alphas = group_folds(data.groups, 4), (1e-3, 1e-1, 1e-2, 1.0)
-    probe = LogisticProbe(alphas, tolerance=1e-7).fit(data.X, data.labels, data.groups, folds=folds)
+    probe = LogisticProbe(alphas, tolerance=1e-10).fit(data.X, data.labels, data.groups, folds=folds)
     bits = []
     for alpha in alphas:
         p = np.empty((len(data.X), 3))
@@ -54,10 +54,10 @@ def test_heads_are_probes_of_their_own(plant: Plant) -> None:
     Y = np.column_stack([data.labels, data.Y[:, 0] > 0])
     mask = np.random.default_rng(0).random(Y.shape) < 0.7
     folds = group_folds(data.groups, 3)
-    both = LogisticProbe(tolerance=1e-6).fit(data.X, Y, folds=folds, mask=mask)
+    both = LogisticProbe(tolerance=1e-9).fit(data.X, Y, folds=folds, mask=mask)
     p = both.predict_proba(data.X)
     for head, rows in enumerate(mask.T):
-        alone = LogisticProbe(tolerance=1e-6).fit(data.X[rows], Y[rows, head], folds=folds[rows])
+        alone = LogisticProbe(tolerance=1e-9).fit(data.X[rows], Y[rows, head], folds=folds[rows])
         assert alone.alpha_ == both.alpha_[head]
         np.testing.assert_allclose(p[head], alone.predict_proba(data.X), atol=1e-5)
         assert np.array_equal(both.predict(data.X)[:, head], alone.predict(data.X))
@@ -67,9 +67,9 @@ def test_heads_are_probes_of_their_own(plant: Plant) -> None:
 def test_every_outer_fold_equals_a_fit_on_the_others(plant: Plant) -> None:
     data = plant(n_groups=15, length=8, noise=1.0)
     folds = group_folds(data.groups, 4)
-    for fold, fitted in enumerate(LogisticProbe(tolerance=1e-6).fit_folds(data.X, data.labels, folds, data.groups)):
+    for fold, fitted in enumerate(LogisticProbe(tolerance=1e-9).fit_folds(data.X, data.labels, folds, data.groups)):
         rows = folds != fold
-        alone = LogisticProbe(tolerance=1e-6).fit(data.X[rows], data.labels[rows], data.groups[rows], folds=folds[rows])
+        alone = LogisticProbe(tolerance=1e-9).fit(data.X[rows], data.labels[rows], data.groups[rows], folds=folds[rows])
         assert fitted.alpha_ == alone.alpha_
         np.testing.assert_allclose(fitted.cv_scores_, alone.cv_scores_, rtol=1e-4)
         np.testing.assert_allclose(fitted.predict_proba(data.X), alone.predict_proba(data.X), atol=1e-5)

@@ -36,6 +36,18 @@ def test_xor_code_is_found_by_the_mlp_only(xor: Xor) -> None:
     assert bits_per_label(bit[~train], mlp) < 0.05
 
 
+def test_clipped_mass_is_what_the_floor_added(xor: Xor) -> None:
+    X, bit, groups = xor
+    probe = MLPProbe(loss="log").fit(X, np.column_stack([bit, X[:, 0] > 0]), groups)
+    far = 50 * X
+    for mass, p in zip(probe.clipped_mass(far), probe.predict_proba(far), strict=True):
+        least = p.min(axis=1)
+        floored = least < 1.001e-6
+        assert 0 < mass <= 1e-6 * floored.mean() + 1e-12
+        assert mass == pytest.approx(1e-6 * floored.mean(), rel=0.2)
+    assert not hasattr(MLPProbe(), "clipped_mass")
+
+
 def test_equal_seeds_give_equal_bits_and_others_do_not(xor: Xor) -> None:
     X, bit, groups = xor
     first, second, other = (MLPProbe(max_epochs=3, random_state=seed).fit(X, bit, groups).predict(X) for seed in (1, 1, 2))

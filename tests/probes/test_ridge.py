@@ -54,6 +54,23 @@ def test_badly_conditioned_activations_keep_six_digits() -> None:
     np.testing.assert_allclose(RidgeProbe(alphas=(1e-8,)).fit(X, Y).coef_, closed_form(X, Y, 1e-8)[0].T, rtol=1e-6)
 
 
+def test_float32_products_keep_the_score() -> None:
+    rng = np.random.default_rng(0)
+    basis, _ = np.linalg.qr(rng.normal(size=(30, 30)))
+    X = (rng.normal(size=(6000, 30)) * np.logspace(0, -3, 30) @ basis + 5.0).astype(np.float32)
+    Y = 20 * rng.normal(size=(30, 4)).T @ X[:, :, None] + rng.normal(size=(6000, 4, 1))
+    Y, groups = Y[:, :, 0] - Y[:, :, 0].mean(axis=0), np.repeat(np.arange(100), 60)
+    train = groups < 80
+    double, single = (
+        r2(Y[~train], RidgeProbe(precision=precision).fit(X[train], Y[train], groups=groups[train]).predict(X[~train]))
+        for precision in ("float64", "float32")
+    )
+    assert np.all(double > 0.5)
+    np.testing.assert_allclose(single, double, atol=5e-4)
+    with pytest.raises(ValueError, match="precision must be 'float64' or 'float32'; got 'float16'"):
+        RidgeProbe(precision="float16").fit(X, Y)  # type: ignore[arg-type]  # the point of the test
+
+
 def held_out_losses(
     X: NDArray[np.float64], Y: NDArray[np.float64], folds: NDArray[np.int64], multipliers: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]:
