@@ -23,7 +23,7 @@ from worldprobe.probes._metrics import ClassReport, bits_per_label, brier_skill,
 from worldprobe.probes._mlp import MLPProbe
 from worldprobe.probes._random_features import RandomFeatures
 from worldprobe.probes._ridge import RidgeProbe
-from worldprobe.probes._splits import check_groups, group_folds
+from worldprobe.probes._splits import check_groups, count_identical_rows, group_folds
 from worldprobe.probes._storage import load_probe, save_probe
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
     # files
     "save_probe", "load_probe",
     # splits and out-of-fold predictions
-    "group_folds", "check_groups", "cross_fit", "CrossFit",
+    "group_folds", "check_groups", "count_identical_rows", "cross_fit", "CrossFit",
     # losses by group
     "group_losses", "group_log_losses", "group_sums", "clip_probabilities",
     # metrics
