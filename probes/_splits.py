@@ -115,6 +115,30 @@ def inner_folds(groups: ArrayLike | None, folds: ArrayLike | None, n_samples: in
     return group_folds(codes, min(n_folds, n_groups), random_state)
 
 
+class StreamedFolds:
+    """Deals groups into folds as they arrive: a new group goes to the fold of fewest rows so far, a known one where it was.
+
+    Parameters
+    ----------
+    n_folds : int
+    """
+
+    def __init__(self, n_folds: int) -> None:
+        self._rows = [0] * n_folds
+        self._fold: dict[object, int] = {}
+
+    def deal(self, groups: ArrayLike, n_samples: int) -> Integers:
+        """Return the fold of each row of a batch (n_samples,)."""
+        codes = group_codes(groups, n_samples)
+        labels, first, sizes = np.unique(np.asarray(groups), return_index=True, return_counts=True)
+        folds = np.empty(len(labels), dtype=np.int64)
+        for place in np.argsort(first):
+            lightest = self._rows.index(min(self._rows))
+            folds[place] = self._fold.setdefault(labels[place].item(), lightest)
+            self._rows[folds[place]] += int(sizes[place])
+        return folds[codes]
+
+
 def count_identical_rows(X: ArrayLike, folds: ArrayLike) -> Integers:
     """Count the rows of each fold that occur, to the bit, in another fold as well.
 
