@@ -41,7 +41,7 @@ from worldprobe.probes._nulls import GridTest, grid_test, pseudo_session_test, p
 from worldprobe.probes._random_features import RandomFeatures
 from worldprobe.probes._ridge import RidgeProbe
 from worldprobe.probes._similarity import linear_cka, representational_similarity, similarity_matrix
-from worldprobe.probes._splits import check_groups, group_folds
+from worldprobe.probes._splits import check_groups, count_identical_rows, group_folds
 from worldprobe.probes._storage import load_probe, save_probe
 from worldprobe.probes._twins import TwinComparison, compare_twins
 from worldprobe.probes._units import UNIT_SCORES, SparseProbe, UnitRanking, rank_units
@@ -54,7 +54,7 @@ __all__ = [
     # files
     "save_probe", "load_probe",
     # splits and out-of-fold predictions
-    "group_folds", "check_groups", "cross_fit", "CrossFit",
+    "group_folds", "check_groups", "count_identical_rows", "cross_fit", "CrossFit",
     # losses by group
     "group_losses", "group_log_losses", "group_sums", "clip_probabilities",
     # metrics

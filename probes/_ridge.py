@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -13,8 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from worldprobe.probes._nested import choose, inner_losses, nested_losses
 from worldprobe.probes._ridge_path import RidgePath, RidgeProblem, block_multipliers
-from worldprobe.probes._splits import check_folds, inner_folds
-from worldprobe.probes._statistics import BLOCK_ENTRIES, MomentAccumulator, shared_masks
+from worldprobe.probes._splits import StreamedFolds, check_folds, inner_folds
+from worldprobe.probes._statistics import BLOCK_ENTRIES, MomentAccumulator, Moments, shared_masks
 from worldprobe.probes._validation import (
     Floats,
     Integers,
@@ -150,6 +150,40 @@ class RidgeProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
                 shares.append(_Share.of(labels, problem.path({fold}), losses, null))
         return [unfitted_copy(self)._learn(shares, targets.ndim) for shares in probes]
 
+    def fit_batches(self, batches: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]]) -> Self:
+        """Fit rows that come in batches, of which one at a time is held in memory.
+
+        Each group goes to the inner fold that has the fewest rows when it first arrives; `random_state` is not used.
+
+        Parameters
+        ----------
+        batches : iterable of (X, Y, groups)
+            As `fit` takes them. A group may go on in the next batch; rows without labels are left out by the caller.
+
+        Raises
+        ------
+        ValueError
+            If there are no batches, they differ in shape, or what `fit` refuses.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from worldprobe.probes import RidgeProbe
+        >>> def recording():
+        ...     for shard in range(10):
+        ...         X = np.random.default_rng(shard).normal(size=(100, 4))
+        ...         yield X, X[:, 0], np.repeat(np.arange(10 * shard, 10 * shard + 10), 10)
+        >>> round(float(RidgeProbe().fit_batches(recording()).coef_[0]), 3)
+        1.0
+        """
+        accumulator, n_dimensions = self._stream(batches)
+        targets, moments = next(iter(accumulator.shares()))
+        problem, one = self._problem([fold for fold in moments if fold.n]), self._n_choices == 1
+        if not one and problem.n_folds < 2:
+            raise ValueError("choosing a penalty needs at least 2 groups, got 1; give a single penalty in `alphas`, or more groups")
+        losses, null = (None, None) if one else (inner_losses(problem), problem.null_losses())
+        return self._learn([_Share.of(targets, problem.path(()), losses, null)], n_dimensions)
+
     def predict(self, X: ArrayLike) -> Floats:
         """Return predictions, (n_samples,) or (n_samples, n_targets) as Y was."""
         check_is_fitted(self)
@@ -170,9 +204,9 @@ class RidgeProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         """Number of penalties and multipliers to choose from."""
         return len(self.alphas) * (1 if self.blocks is None else len(block_multipliers(len(self.blocks))))
 
-    def _checked(self, X: ArrayLike, Y: ArrayLike) -> tuple[NDArray[Any], Floats]:
+    def _checked(self, X: ArrayLike, Y: ArrayLike, *, reset: bool = True) -> tuple[NDArray[Any], Floats]:
         """Return X and Y as finite arrays, or refuse them or the parameters."""
-        X = check_features(self, X, reset=True)
+        X = check_features(self, X, reset=reset)
         check_alphas(self.alphas)
         if self.precision not in ("float64", "float32"):
             raise ValueError(f"precision must be 'float64' or 'float32'; got {self.precision!r}")
@@ -186,10 +220,31 @@ class RidgeProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         """Read the rows; yield, for each distinct mask, the targets that have it and their problem."""
         labelled = check_labelled(check_mask(mask, Y.shape))
         accumulator = MomentAccumulator(int(folds.max()) + 1, shared_masks(labelled), self.precision).update(X, Y, folds, labelled)
-        widths = (X.shape[1],) if self.blocks is None else tuple(self.blocks)
-        multipliers = np.repeat(block_multipliers(len(widths)), widths, axis=1)
         for targets, moments in accumulator.shares():
-            yield targets, RidgeProblem(moments, check_alphas(self.alphas), multipliers)
+            yield targets, self._problem(moments)
+
+    def _stream(self, batches: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]]) -> tuple[MomentAccumulator, int]:
+        """Sum up all batches; return the moments, and how many axes Y has."""
+        deal, accumulator, shape = StreamedFolds(self.n_folds), None, None
+        for X, Y, groups in batches:
+            rows, targets = self._checked(X, Y, reset=accumulator is None)
+            columns = targets.reshape(len(rows), -1)
+            if accumulator is None:
+                shape, accumulator = (
+                    targets.shape[1:],
+                    MomentAccumulator(self.n_folds, np.zeros(columns.shape[1], np.int64), self.precision),
+                )
+            if targets.shape[1:] != shape:
+                raise ValueError(f"Y must have the same columns in every batch: expected (n_samples, *{shape}), got {targets.shape}")
+            accumulator.update(rows, columns, deal.deal(groups, len(rows)), np.broadcast_to(np.True_, columns.shape))
+        if accumulator is None or shape is None:
+            raise ValueError("there are no batches: expected one (X, Y, groups) or more, got none")
+        return accumulator, 1 + len(shape)
+
+    def _problem(self, folds: Sequence[Moments]) -> RidgeProblem:
+        """Return what is to be solved for targets of these moments."""
+        widths = (len(folds[0].shift),) if self.blocks is None else tuple(self.blocks)
+        return RidgeProblem(folds, check_alphas(self.alphas), np.repeat(block_multipliers(len(widths)), widths, axis=1))
 
     def _learn(self, shares: Sequence[_Share], n_dimensions: int) -> Self:
         """Keep what was chosen, with the targets of all shares in their own order."""

@@ -113,3 +113,58 @@ def inner_folds(groups: ArrayLike | None, folds: ArrayLike | None, n_samples: in
     if n_groups < 2:
         raise ValueError("choosing a penalty needs at least 2 groups, got 1; give a single penalty in `alphas`, or more groups")
     return group_folds(codes, min(n_folds, n_groups), random_state)
+
+
+class StreamedFolds:
+    """Deals groups into folds as they arrive: a new group goes to the fold of fewest rows so far, a known one where it was.
+
+    Parameters
+    ----------
+    n_folds : int
+    """
+
+    def __init__(self, n_folds: int) -> None:
+        self._rows = [0] * n_folds
+        self._fold: dict[object, int] = {}
+
+    def deal(self, groups: ArrayLike, n_samples: int) -> Integers:
+        """Return the fold of each row of a batch (n_samples,)."""
+        codes = group_codes(groups, n_samples)
+        labels, first, sizes = np.unique(np.asarray(groups), return_index=True, return_counts=True)
+        folds = np.empty(len(labels), dtype=np.int64)
+        for place in np.argsort(first):
+            lightest = self._rows.index(min(self._rows))
+            folds[place] = self._fold.setdefault(labels[place].item(), lightest)
+            self._rows[folds[place]] += int(sizes[place])
+        return folds[codes]
+
+
+def count_identical_rows(X: ArrayLike, folds: ArrayLike) -> Integers:
+    """Count the rows of each fold that occur, to the bit, in another fold as well.
+
+    Such rows are memorised and not decoded. They are counted and not refused: beliefs and states of small worlds repeat by nature.
+
+    Parameters
+    ----------
+    X : array_like, shape (n_samples, n_features)
+    folds : array_like, shape (n_samples,)
+        Fold, or side of the split, of each sample.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_folds,)
+        Counts in the order of `np.unique(folds)`.
+
+    Examples
+    --------
+    >>> from worldprobe.probes import count_identical_rows
+    >>> count_identical_rows([[0.0, 1.0], [0.0, 1.0], [2.0, 1.0], [2.0, 3.0], [0.0, 1.0]], folds=[0, 0, 0, 1, 1])
+    array([2, 1])
+    """
+    rows = np.ascontiguousarray(X)
+    sides = group_codes(folds, len(rows))
+    codes = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+    pairs = np.unique(np.stack([codes, sides], axis=1), axis=0)
+    shared = np.bincount(pairs[:, 0]) > 1
+    counts: Integers = np.bincount(sides[shared[codes]], minlength=int(sides.max()) + 1).astype(np.int64)
+    return counts

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
 from worldprobe.probes import RidgeProbe, group_folds, r2
+from worldprobe.probes._splits import StreamedFolds
 
 Plant = Callable[..., SimpleNamespace]
 ALPHAS = (1e-4, 1e-2, 1e-1, 1.0, 10.0)
@@ -143,6 +144,31 @@ def test_a_mask_leaves_out_rows(plant: Plant) -> None:
         alone = RidgeProbe().fit(data.X[rows], data.Y[rows, target], folds=folds[rows])
         assert alone.alpha_ == probe.alpha_[target]
         np.testing.assert_allclose(probe.predict(data.X)[:, target], alone.predict(data.X), rtol=1e-7)
+
+
+@pytest.mark.parametrize("columns", [0, slice(None)])
+def test_batches_are_the_full_fit_on_the_folds_that_they_are_dealt_into(plant: Plant, columns: int | slice) -> None:
+    data = plant(n_groups=15, length=8, noise=2.0)
+    Y, deal, cuts = data.Y[:, columns], StreamedFolds(4), np.split(np.arange(120), [5, 37, 90])
+    streamed = RidgeProbe(n_folds=4).fit_batches((data.X[rows], Y[rows], data.groups[rows]) for rows in cuts)
+    folds = np.concatenate([deal.deal(data.groups[rows], len(rows)) for rows in cuts])
+    whole = RidgeProbe().fit(data.X, Y, groups=data.groups, folds=folds)
+    assert np.ptp(np.bincount(folds)) <= 8
+    assert np.array_equal(streamed.alpha_, whole.alpha_)
+    np.testing.assert_allclose(streamed.cv_scores_, whole.cv_scores_, rtol=1e-8)
+    np.testing.assert_allclose(streamed.predict(data.X), whole.predict(data.X), rtol=1e-8)
+
+
+def test_batches_that_do_not_fit_together_are_refused(plant: Plant) -> None:
+    data = plant(n_groups=6, length=5)
+    with pytest.raises(ValueError, match="there are no batches"):
+        RidgeProbe().fit_batches([])
+    with pytest.raises(ValueError, match="same columns in every batch"):
+        RidgeProbe().fit_batches([(data.X, data.Y, data.groups), (data.X, data.Y[:, 0], data.groups)])
+    with pytest.raises(ValueError, match="expecting 6 features"):
+        RidgeProbe().fit_batches([(data.X, data.Y, data.groups), (data.X[:, :4], data.Y, data.groups)])
+    with pytest.raises(ValueError, match="at least 2 groups, got 1"):
+        RidgeProbe().fit_batches([(data.X, data.Y, np.zeros(30))])
 
 
 def test_units_and_offsets_of_features_do_not_matter(plant: Plant) -> None:
