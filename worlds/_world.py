@@ -62,7 +62,7 @@ class Factor:
 
 @dataclass(frozen=True)
 class Headline:
-    """The one cell of a world that its ladder is decided in, fixed before any agent is looked at."""
+    """The one cell of a world that its ladder is decided in, named in its code, the same for every agent."""
 
     factor: str
     """In a finite world the factor that is its whole state: the own-update score is about s."""
