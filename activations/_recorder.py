@@ -86,7 +86,7 @@ class Recorder:
         self._new_names = {site: name for name, site in sites.items()} if isinstance(sites, Mapping) else {}
         found = find_modules(module, self._selection)
         self._watched = [Watched(name, part, self._selection.has_some(name, part)) for name, part in found.items()]
-        self._handles: list[RemovableHandle] = []
+        self._handles: dict[Watched, RemovableHandle] = {}
         self._sites: dict[str, _Site] = {}
         self._shapes: dict[str, torch.Size] = {}
         self._asked = False
@@ -98,20 +98,20 @@ class Recorder:
         if self._handles:
             raise RuntimeError("this recorder is attached already")
         self._check_fast_paths()
-        self._handles = [watched.module.register_forward_hook(watched.hook, with_kwargs=True) for watched in self._watched]
+        self._handles = {watched: watched.module.register_forward_hook(watched.hook, with_kwargs=True) for watched in self._watched}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Remove the hooks, whatever happened."""
         while self._handles:
-            self._handles.pop().remove()
+            self._handles.popitem()[1].remove()
         if kind is None and not self._asked:
             self._check_fired()
         self.discard()
 
     def _check_fast_paths(self) -> None:
         """Refuse hooks that would make a transformer layer compute in another way."""
-        layers = [part for part in self.module.modules() if isinstance(part, nn.TransformerEncoderLayer) and not part.training]
+        layers = [part for part in self.module.modules() if isinstance(part, nn.TransformerEncoderLayer)]
         inside = {id(part) for layer in layers for part in layer.modules()}
         touched = [watched.name for watched in self._watched if id(watched.module) in inside]
         if touched and torch.backends.mha.get_fastpath_enabled():
@@ -151,10 +151,13 @@ class Recorder:
             self.discard()
         if not self._sites:
             self._sites = self._resolved(steps)
+            self._watch_only({site.watched for site in self._sites.values()})
+        for watched in self._watched:
+            watched.check_untouched(steps[watched])
         wanted = {(site.tick, site.leaf) for site in self._sites.values()}
         parts: dict[str, Tensor] = {}
-        for watched, calls in steps.items():
-            for number, call in enumerate(calls):
+        for watched in self._watched:
+            for number, call in enumerate(steps[watched]):
                 tick = watched.tick(number)
                 kept = watched.needed(call) if watched.gated is not None else {leaf for leaf in call.copies if (tick, leaf) in wanted}
                 parts |= {f"{tick}|{leaf}": self._stepped(watched, values) for leaf, values in call.copies.items() if leaf in kept}
@@ -199,7 +202,7 @@ class Recorder:
         ]
         unmet = set(self._selection.patterns)
         for site in there:
-            meant = self._selection.means(site.name, *(() if self._new_names else (site.untimed, site.watched.name)))
+            meant = self._selection.means(site.name, *(() if self._new_names else (site.untimed, site.tick, site.watched.name)))
             unmet -= meant
             if meant or self._selection.has_by_predicate(site.watched.name, site.watched.module):
                 name = self._new_names.get(site.name, site.name)
@@ -212,6 +215,12 @@ class Recorder:
         for watched in steps:
             watched.keeps_gates = any(site.watched is watched and "gates." in site.leaf for site in found.values())
         return found
+
+    def _watch_only(self, wanted: set[Watched]) -> None:
+        """Take the hooks off parts that a pattern reached, but that turned out to have no site of that name."""
+        for watched in set(self._watched) - wanted:
+            self._handles.pop(watched).remove()
+        self._watched = [watched for watched in self._watched if watched in wanted]
 
     def _stepped(self, watched: Watched, values: Tensor) -> Tensor:
         """Drop the time axis where there is to be but one step."""

@@ -137,7 +137,7 @@ def _cell_parts(x: Tensor, before: Any, output: Any) -> Parts:
     earlier = tuple(torch.zeros_like(leaf) for leaf in after) if before is None else before if isinstance(before, tuple) else (before,)
     rows = [leaf.reshape(-1, 1, leaf.shape[-1]) for leaf in (*after, *earlier)]
     names = ("h", "c", "before.h", "before.c") if len(after) == 2 else ("h", "before.h")
-    return {"x": x.reshape(-1, x.shape[-1]), **dict(zip(names, rows, strict=True))}
+    return {**dict(zip(names, rows, strict=True)), "x": x.reshape(-1, x.shape[-1])}
 
 
 def _sequence_parts(module: nn.RNNBase, name: str, x: Tensor, before: Any, output: Any, for_gates: bool) -> Parts:
@@ -159,7 +159,7 @@ def _sequence_parts(module: nn.RNNBase, name: str, x: Tensor, before: Any, outpu
         return parts
     for leaf, first in zip(leaves, firsts, strict=True):
         parts[f"before.{leaf}"] = torch.cat([first.unsqueeze(0), parts[leaf][:-1]])
-    return {"x": x, **parts}
+    return {**parts, "x": x}
 
 
 def _layers_last(state: Tensor) -> Tensor:

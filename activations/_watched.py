@@ -65,6 +65,8 @@ class Watched:
         try:
             found = dict(tensors_in(output))
         except ValueError as error:
+            if not self.must_fire:
+                return {}
             raise ValueError(f"{self.name!r} {error}") from None
         if not found and self.must_fire:
             raise SiteError(f"{self.name!r} returned a {type(output).__name__}, which holds no tensor: record one of its parts")
@@ -76,18 +78,21 @@ class Watched:
         Raises
         ------
         SiteError
-            If the module was called more or less often than in the first step, or somebody wrote into what it returned.
+            If the module was called more or less often than in the first step.
         """
         calls, self.calls = self.calls, []
         if self.n_ticks and self.n_ticks != len(calls):
             raise SiteError(f"{self.name!r} was called {len(calls)} times in this step, {self.n_ticks} times in the first one")
         self.n_ticks = len(calls)
+        return calls
+
+    def check_untouched(self, calls: list[Call]) -> None:
+        """Raise `SiteError` if somebody wrote into what the module returned."""
         if not all(_same(values, call.copies[leaf]) for call in calls for leaf, values in call.live.items()):
             raise SiteError(
                 f"the output of {self.name!r} was overwritten in place before the step was taken (by a ReLU(inplace=True), say), so that "
                 "the recorded values are not those that were used: record the part that wrote into it"
             )
-        return calls
 
     def needed(self, call: Call) -> set[str]:
         """Return what the sites of a recurrent module are made from."""

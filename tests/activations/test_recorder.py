@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_sequence
 
 from worldprobe.activations import Recorder, SiteError
 
@@ -123,6 +124,7 @@ def test_outputs_by_name_field_key_and_number() -> None:
         (["core.h", "core.1.gates.f*"], {"core.h", "core.1.gates.forget"}),
         (["cell.tick1.h", "cell.tick0.gates.update"], {"cell.tick1.h", "cell.tick0.gates.update"}),
         (["cell.gates.reset"], {"cell.tick0.gates.reset", "cell.tick1.gates.reset"}),
+        (["cell.tick1"], {f"cell.tick1.{leaf}" for leaf in ("h", "gates.reset", "gates.update", "gates.candidate")}),
         ([lambda name, module: isinstance(module, nn.Linear) and name.startswith("encoder")], {"encoder.3"}),
         ([lambda _, module: isinstance(module, nn.GRUCell), "drop"],
          {"drop", *(f"cell.tick{i}.{leaf}" for i in range(2) for leaf in ("h", "gates.reset", "gates.update", "gates.candidate"))}),
@@ -174,6 +176,34 @@ def test_steps_do_not_run_into_each_other() -> None:
             rows.append((linear(x), recorder.take()["self"]))
     assert all(torch.equal(own, taken) for own, taken in rows)
     assert all(taken.data_ptr() != own.data_ptr() and not taken.requires_grad for own, taken in rows)
+
+
+def test_a_glob_asks_nothing_of_parts_that_have_no_such_site() -> None:
+    class Careless(nn.Module):
+        """Its parts overwrite outputs, are called now once and now twice, and return what has no rows."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True))
+            self.packed = nn.RNN(3, 3)
+            self.core = nn.LSTMCell(3, 3)
+
+        def forward(self, x: Tensor, n_calls: int) -> Tensor:
+            for _ in range(n_calls):
+                x = self.encoder(x)
+            self.packed(pack_sequence([x]))
+            h: Tensor = self.core(x)[0]
+            return h
+
+    network = Careless()
+    with Recorder(network, ["*.gates.forget", "*.h"]) as recorder:
+        for n_calls in (2, 1, 3):
+            h = network(torch.ones(N, 3), n_calls)
+            sites = recorder.take()
+            assert n_hooks(network) == 1
+            assert set(sites) == {"core.gates.forget", "core.h"}
+            assert torch.equal(sites["core.h"], h)
+    assert n_hooks(network) == 0
 
 
 # --- the computation stays the same -------------------------------------------------------------------------------
@@ -254,9 +284,12 @@ def test_an_error_inside_forward_is_survived_by_discarding_its_step() -> None:
 
 
 def test_the_fast_path_of_transformers_is_not_switched_off_silently() -> None:
-    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True).eval()
+    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
     model, x = nn.ModuleDict({"layer": layer}), torch.randn(N, 5, 4)
     message = r"'layer' belongs to a transformer layer.*set_fastpath_enabled"
+    with pytest.raises(ValueError, match=message), Recorder(model, ["layer.linear1"]):
+        layer(x)  # a layer in training may be put into evaluation while it is watched
+    layer.eval()
     with pytest.raises(ValueError, match=message), Recorder(model, ["layer.linear1"]):
         layer(x)
     torch.backends.mha.set_fastpath_enabled(False)
@@ -328,6 +361,13 @@ def test_a_change_of_shape_or_of_the_number_of_ticks_is_named() -> None:
             recorder.take()
         network(torch.zeros(N, 2, 4, 4), n_ticks=2)
         with pytest.raises(SiteError, match=r"'cell' was called 2 times in this step, 3 times in the first one"):
+            recorder.take()
+    cell = nn.GRUCell(2, 2)
+    with Recorder(cell, ["self.gates.reset"]) as recorder:
+        cell(torch.zeros(N, 2))
+        recorder.take()
+        cell(torch.zeros(1, 2))
+        with pytest.raises(SiteError, match=r"site 'self\.h' changed its shape"):
             recorder.take()
 
 
