@@ -56,7 +56,7 @@ class TorchPolicy:
     function : callable
         `(observation, state, reset) -> (action, state)`, tensors with a first axis of n environments; the state is None at the first
         call, and a part of it whose `reset` is true must be replaced by the initial state. Runs without gradients. Chance comes
-        from torch's global generator, which is seeded for every shard.
+        from the global generators of torch, numpy or Python, which are seeded for every shard.
     name : str
         What the agent is called in tables.
 

@@ -29,6 +29,8 @@ class Actions:
         if action.shape != self.shape:
             hint = "; one-hot actions become numbers by argmax(-1)" if action.ndim == len(self.shape) + 1 else ""
             raise ValueError(f"expected actions of shape {self.shape} for {self.space}; the policy gave {action.shape}{hint}")
+        if isinstance(self.space, spaces.Discrete) and not np.isin(action, np.arange(self.start, self.start + int(self.space.n))).all():
+            raise ValueError(f"expected actions in {self.space}; the policy gave {np.unique(action).tolist()}")
         return action
 
     def explored(self, action: Array, chance: torch.Generator) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -91,8 +92,16 @@ def _describe_factor(name: str, values: Array) -> dict[str, Any]:
 
 @contextmanager
 def _seeded(module: nn.Module, generator: torch.Generator) -> Iterator[None]:
-    """Seed torch's global generators, from which foreign policies draw, and give them back as they were."""
+    """Seed the global generators of torch, numpy and Python, from which foreign policies draw, and give them back as they were."""
+    words, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002 (the generator that foreign policies use)
     devices = sorted({parameter.device.index for parameter in module.parameters() if parameter.is_cuda})
     with torch.random.fork_rng(devices):
-        torch.manual_seed(generator.initial_seed())
-        yield
+        seed = generator.initial_seed()
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(words)
+            np.random.set_state(numbers)  # noqa: NPY002

@@ -10,6 +10,9 @@ from worldprobe.activations._episodes import Array, Episodes
 from worldprobe.activations._recorder import Recorder
 from worldprobe.activations._watched import SiteError
 
+COMPLETED_ROWS = 2**13
+"""Rows whose gates are recomputed at once."""
+
 
 class Tape:
     """What happened in all environments at once, step by step."""
@@ -41,9 +44,19 @@ class Tape:
         arrays = {key: values[picked] for key, values in rows.items()}
         arrays |= {key: np.concatenate([each[key] for each in self._finals])[final] for key in self._finals[0]}
         kept = torch.from_numpy(picked)
-        sites = recorder.complete({name: torch.cat([parts[name] for parts in self._parts])[kept] for name in self._parts[0]})
-        arrays |= {f"site/{name}": flat_site(name, values, picked.size) for name, values in sites.items()}
+        parts = {name: torch.cat([each[name] for each in self._parts])[kept] for name in self._parts[0]}
+        arrays |= {f"site/{name}": values for name, values in _completed(parts, recorder).items()}
         return Episodes(numbers, np.diff(last, prepend=-1), arrays)
+
+
+def _completed(parts: dict[str, Tensor], recorder: Recorder) -> dict[str, Array]:
+    """Return the sites of all rows, block by block: recomputing gates takes several times the memory of the gates."""
+    n_rows = len(next(iter(parts.values())))
+    blocks = []
+    for begin in range(0, n_rows, COMPLETED_ROWS):
+        sites = recorder.complete({name: values[begin : begin + COMPLETED_ROWS] for name, values in parts.items()})
+        blocks.append({name: flat_site(name, values, min(COMPLETED_ROWS, n_rows - begin)) for name, values in sites.items()})
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
 def flat_site(name: str, values: Tensor, n_rows: int) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -228,10 +229,36 @@ def test_an_interrupted_recording_goes_on_where_it_stopped(assert_same: Same, tm
         record_walk(make_env(AutoresetMode.NEXT_STEP), tmp_path / "torn", epsilon=0.3)
 
 
+def test_chance_of_foreign_policies_is_seeded_and_given_back(tmp_path: Path) -> None:
+    agent = Agent()
+
+    def act(x: Tensor, state: Any, reset: Tensor) -> tuple[Tensor, Any]:
+        agent.q(x)
+        drawn = [random.randrange(3), np.random.randint(3), int(torch.randint(3, ()))]  # noqa: NPY002 (as foreign policies do)
+        return torch.tensor(drawn), state
+
+    def actions(name: str) -> Any:
+        with record_policy(
+            TorchPolicy(agent, act), make_env(AutoresetMode.DISABLED), tmp_path / name, sites=["q"], n_episodes=6, seed=0
+        ) as recording:
+            return recording["action"][:]
+
+    def drawn_after(record: Callable[[], Any]) -> tuple[Any, list[float]]:
+        random.seed(1)
+        np.random.seed(1)  # noqa: NPY002
+        torch.manual_seed(1)
+        return record(), [random.random(), np.random.random(), float(torch.rand(()))]  # noqa: NPY002
+
+    first, following = drawn_after(lambda: actions("first"))
+    assert following == drawn_after(lambda: None)[1]
+    np.testing.assert_array_equal(actions("second"), first)
+    assert len(np.unique(first)) == 3
+
+
 # --- sites --------------------------------------------------------------------------------------------------------
 
 
-def test_gates_of_a_recurrent_policy_are_those_of_its_own_steps(tmp_path: Path) -> None:
+def test_gates_of_a_recurrent_policy_are_those_of_its_own_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     core, head = nn.LSTM(2, 4, 2), nn.Linear(4, 3)
     agent = nn.ModuleDict({"core": core, "head": head})
@@ -243,6 +270,7 @@ def test_gates_of_a_recurrent_policy_are_those_of_its_own_steps(tmp_path: Path) 
         return head(y[0]).argmax(1), state
 
     sites = ["core.h", "core.1.c", "core.0.gates.forget", "core.1.gates.*", "head"]
+    monkeypatch.setattr("worldprobe.activations._vector_tape.COMPLETED_ROWS", 7)  # several blocks
     with record_policy(
         TorchPolicy(agent, act), make_env(AutoresetMode.NEXT_STEP), tmp_path / "a.wpr", sites=sites, n_episodes=9, seed=0
     ) as recording:
@@ -299,6 +327,8 @@ def test_a_policy_that_is_asked_for_what_it_does_not_do_is_refused(tmp_path: Pat
         record_with(lambda x, state, reset: (agent.q(x[:1]).argmax(1).expand(3), state))
     with pytest.raises(ValueError, match=r"expected actions of shape \(3,\).*gave \(3, 3\); one-hot actions become numbers"):
         record_with(lambda x, state, reset: (agent.q(x), state))
+    with pytest.raises(ValueError, match=r"expected actions in Discrete\(3\); the policy gave \[1, 3\]"):
+        record_with(lambda x, state, reset: (agent.q(x).argmax(1) * 0 + torch.tensor([1, 3, 1]), state))
     with pytest.raises(ValueError, match=r"factor 'place' must have a row per environment, 3; got the shape \(2,\)"):
         record_with(agent.act, factors=lambda _: {"place": [1, 2]})
     with pytest.raises(KeyError, match=r"no module is called 'core'"):
