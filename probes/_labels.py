@@ -20,6 +20,13 @@ class Classes:
     heads: list[NDArray[Any]]
     flat: bool
 
+    def check(self) -> None:
+        """Refuse heads that are left with one class."""
+        for head, present in enumerate(self.heads):
+            if len(present) < 2:
+                left = f"one class, {present[0]}" if len(present) else "no labels"
+                raise ValueError(f"a probe needs labels of at least two classes, but head {head} is left with {left}")
+
     def answer(self, by_head: list[Floats]) -> Any:
         """Return one array per head, or the array alone where Y had no head axis."""
         return by_head[0] if self.flat else by_head
@@ -54,11 +61,10 @@ class Labels:
         columns = given.reshape(len(given), -1)
         labelled = check_labelled(check_mask(mask, columns.shape))
         classes = [np.unique(column[known]) for column, known in zip(columns.T, labelled.T, strict=True)]
-        for head, present in enumerate(classes):
-            if len(present) < 2:
-                raise ValueError(f"a probe needs labels of at least two classes, but head {head} is left with one class, {present[0]}")
+        kept = Classes(classes, given.ndim == 1)
+        kept.check()
         codes = np.stack([np.searchsorted(present, column) for present, column in zip(classes, columns.T, strict=True)], axis=1)
-        return cls(np.where(labelled, codes, 0).astype(np.int64), labelled, Classes(classes, given.ndim == 1))
+        return cls(np.where(labelled, codes, 0).astype(np.int64), labelled, kept)
 
     @property
     def n_classes(self) -> list[int]:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from itertools import combinations
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from worldprobe.probes._labels import Labels
+from worldprobe.probes._coded_batches import Batches, CodedBatches
+from worldprobe.probes._labels import Classes, Labels
 from worldprobe.probes._losses import clip_probabilities
 from worldprobe.probes._nested import choose, inner_losses, nested_losses
-from worldprobe.probes._softmax import SoftmaxProblem, probabilities
+from worldprobe.probes._softmax_paths import SoftmaxPaths
 from worldprobe.probes._splits import check_folds, inner_folds
-from worldprobe.probes._standardise import Standardiser
-from worldprobe.probes._statistics import shared_masks
-from worldprobe.probes._validation import Floats, Integers, check_alphas, check_features, unfitted_copy
+from worldprobe.probes._statistics import BLOCK_ENTRIES
+from worldprobe.probes._survey import ArrayRows, LabelledRows
+from worldprobe.probes._validation import Floats, check_alphas, check_features, unfitted_copy
 
 DEFAULT_ALPHAS = (1e1, 1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """Decades, from no signal at all to classes that are nearly separable."""
@@ -41,7 +43,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     n_folds : int
         Inner folds (of whole groups) that the penalty is chosen on; fewer where there are fewer groups.
     tolerance : float
-        A head is solved where ten steps no longer lower its objective by so many nats per row.
+        Predicted decrease of a head's objective, in nats per row, that no more step is taken for.
     random_state : int
         Seed of the deal of groups into inner folds.
 
@@ -53,14 +55,15 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         Penalty chosen for each head.
     coef_, intercept_ : ndarray (n_classes, n_features) and (n_classes,), or a list of one per head
         Weights of the raw features. A class without training rows has intercept minus infinity.
+    shift_ : ndarray (n_features,)
+        About the mean of X: predictions are made from x - shift_, which features far from zero do not round.
     cv_scores_ : ndarray (n_alphas, n_heads)
         Minus the held-out bits per label of each penalty over the inner folds; NaN where there was nothing to choose.
 
     Notes
     -----
-    Heads, targets of several horizons say, descend together and share each reading of X, in the eigenbasis of X'X, so dozens of heads
-    cost little more per head than the products do. X is used in its own precision: float32 activations are multiplied in float32,
-    sums over rows are taken in float64.
+    All heads, folds and penalties share the passes over X. It is used in its own precision: float32 activations are probed in float32,
+    losses are summed in float64. Each head's weights are penalised on the scale of its own labelled training rows.
 
     Examples
     --------
@@ -69,11 +72,11 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     >>> rng = np.random.default_rng(0)
     >>> X, groups = rng.normal(size=(600, 5)), np.repeat(np.arange(60), 10)
     >>> probe = LogisticProbe().fit(X, np.where(X[:, 0] > 0, "right", "left"), groups=groups)
-    >>> probe.predict(np.eye(2, 5))
+    >>> probe.predict([[2, 0, 0, 0, 0], [-2, 0, 0, 0, 0]])
     array(['right', 'left'], dtype='<U5')
     """
 
-    def __init__(self, alphas: Sequence[float] = DEFAULT_ALPHAS, n_folds: int = 5, tolerance: float = 1e-4, random_state: int = 0) -> None:
+    def __init__(self, alphas: Sequence[float] = DEFAULT_ALPHAS, n_folds: int = 5, tolerance: float = 2e-5, random_state: int = 0) -> None:
         self.alphas = alphas
         self.n_folds = n_folds
         self.tolerance = tolerance
@@ -104,10 +107,25 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         X, labels = self._checked(X, Y, mask)
         one = len(self.alphas) == 1
         parts = np.zeros(len(X), np.int64) if one else inner_folds(groups, folds, len(X), self.n_folds, self.random_state)
-        shares = []
-        for heads, problem in self._problems(X, labels, parts):
-            shares.append(_Share.of(heads, problem, (), None if one else inner_losses(problem)))
-        return self._learn(shares, labels)
+        rows = ArrayRows(X, labels.codes, labels.mask, parts, int(parts.max()) + 1)
+        return self._fit_rows(rows, labels.classes, in_memory=True)
+
+    def fit_batches(self, batches: Batches | Callable[[], Batches]) -> Self:
+        """Fit on rows that need not fit into memory: the same objective, in passes over the batches.
+
+        Parameters
+        ----------
+        batches : iterable of (X, Y, groups), or function that returns one
+            As `fit` takes them; they are gone over twenty times or more for each penalty, and must be the same each time. Each group goes
+            to the inner fold that has the fewest rows when it first arrives; rows without labels are left out by the caller.
+
+        Raises
+        ------
+        ValueError
+            As `fit`; and if `batches` can be read only once.
+        """
+        rows = CodedBatches(self, batches, 1 if len(check_alphas(self.alphas)) == 1 else self.n_folds)
+        return self._fit_rows(rows, rows.classes, in_memory=False)
 
     def fit_folds(
         self, X: ArrayLike, Y: ArrayLike, folds: ArrayLike, groups: ArrayLike | None = None, mask: ArrayLike | None = None
@@ -120,13 +138,14 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         X, labels = self._checked(X, Y, mask)
         one = len(self.alphas) == 1
         outer = check_folds(folds, groups, len(X), least=2 if one else 3)
-        labels.check_training_sets([np.flatnonzero(outer != fold) for fold in range(int(outer.max()) + 1)])
-        probes: list[list[_Share]] = [[] for _ in range(int(outer.max()) + 1)]
-        for heads, problem in self._problems(X, labels, outer):
-            nested = [None] * len(probes) if one else nested_losses(problem)
-            for fold, (shares, losses) in enumerate(zip(probes, nested, strict=True)):
-                shares.append(_Share.of(heads, problem, {fold}, losses))
-        return [unfitted_copy(self)._learn(shares, labels) for shares in probes]
+        n_folds = int(outer.max()) + 1
+        labels.check_training_sets([np.flatnonzero(outer != fold) for fold in range(n_folds)])
+        pairs = [] if one else [set(pair) for pair in combinations(range(n_folds), 2)]
+        paths = self._paths(
+            ArrayRows(X, labels.codes, labels.mask, outer, n_folds), labels.classes, [*({f} for f in range(n_folds)), *pairs]
+        )
+        nested = [None] * n_folds if one else nested_losses(paths)
+        return [unfitted_copy(self)._learn(paths, {fold}, labels.classes, losses) for fold, losses in enumerate(nested)]
 
     def predict_proba(self, X: ArrayLike) -> Any:
         """Return class probabilities (n_samples, n_classes), none below 1e-6; a list of one array per head if Y had columns."""
@@ -158,60 +177,40 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         check_alphas(self.alphas)
         return X, Labels.of(X, Y, mask)
 
-    def _problems(self, X: NDArray[Any], labels: Labels, folds: Integers) -> Iterator[tuple[Integers, SoftmaxProblem]]:
-        """Yield, for each distinct mask, the heads that have it and their problem."""
-        sharing = shared_masks(labels.mask)
-        alphas = np.sort(check_alphas(self.alphas))[::-1]
-        for number in range(int(sharing.max()) + 1):
-            heads = np.flatnonzero(sharing == number)
-            rows = labels.mask[:, heads[0]]
-            codes, n_classes = labels.codes[np.ix_(rows, heads)], [labels.n_classes[head] for head in heads]
-            yield heads, SoftmaxProblem(X[rows], codes, n_classes, folds[rows], int(folds.max()) + 1, alphas, self.tolerance)
+    def _fit_rows(self, rows: LabelledRows, classes: Classes, *, in_memory: bool) -> Self:
+        """Choose penalties on the folds of the rows, and learn from all."""
+        one = len(self.alphas) == 1
+        left_out: list[set[int]] = [set()] if one else [set(), *({fold} for fold in range(rows.n_folds))]
+        paths = self._paths(rows, classes, left_out, in_memory=in_memory)
+        return self._learn(paths, (), classes, None if one else inner_losses(paths))
 
-    def _learn(self, shares: Sequence[_Share], labels: Labels) -> Self:
-        """Keep what was chosen, with the heads of all shares in their own order."""
-        order = np.argsort(np.concatenate([share.heads for share in shares]))
-        standardisers = [share.standardiser for share in shares for _ in share.heads]
-        weights = [weights for share in shares for weights in share.weights]
-        self._heads = [(standardisers[place], weights[place]) for place in order]
-        self._classes = labels.classes
-        coefficients = [weights[:, :-1] * standardiser.inverse_scale for standardiser, weights in self._heads]
-        intercepts = [
-            weights[:, -1] - raw @ standardiser.mean for raw, (standardiser, weights) in zip(coefficients, self._heads, strict=True)
-        ]
-        alphas = np.concatenate([share.alphas for share in shares])[order]
-        given = np.argsort(np.argsort(-check_alphas(self.alphas), kind="stable"))
-        self.cv_scores_ = np.concatenate([share.scores for share in shares], axis=1)[given][:, order]
-        answer = self._classes.answer
-        self.classes_, self.coef_, self.intercept_ = answer(labels.classes.heads), answer(coefficients), answer(intercepts)
-        self.alpha_ = alphas[0] if labels.classes.flat else alphas
+    def _paths(self, rows: LabelledRows, classes: Classes, left_out: Sequence[Collection[int]], *, in_memory: bool = True) -> SoftmaxPaths:
+        """Solve all training sets."""
+        alphas = np.sort(check_alphas(self.alphas))[::-1]
+        return SoftmaxPaths(rows, [len(head) for head in classes.heads], alphas, self.tolerance, left_out, in_memory=in_memory)
+
+    def _learn(self, paths: SoftmaxPaths, without: Collection[int], classes: Classes, losses: Floats | None) -> Self:
+        """Keep the solutions chosen by held-out `losses` (n_alphas, n_heads) in nats; None: there is one penalty."""
+        n_heads = len(classes.heads)
+        if losses is None:
+            chosen, scores = np.zeros(n_heads, np.int64), np.full((1, n_heads), np.nan)
+        else:
+            chosen, scores = choose(losses), -losses / (paths.survey.counts_without(without).sum(axis=1) * np.log(2))
+        maps = [path[choice] for path, choice in zip(paths.path(without).maps, chosen, strict=True)]
+        self._classes, self.shift_ = classes, paths.survey.shift
+        self._offsets, self._coefficients = [own.offset for own in maps], [own.coefficients for own in maps]
+        alphas, given = paths.alphas[chosen], np.argsort(np.argsort(-check_alphas(self.alphas), kind="stable"))
+        self.cv_scores_ = scores[given]
+        self.classes_, self.coef_ = classes.answer(classes.heads), classes.answer(self._coefficients)
+        self.intercept_ = classes.answer([own.offset - own.coefficients @ self.shift_ for own in maps])
+        self.alpha_ = alphas[0] if classes.flat else alphas
         return self
 
     def _probabilities(self, X: ArrayLike) -> list[Floats]:
         """Return each head's probabilities as they are, (n_samples, n_classes)."""
         check_is_fitted(self)
         X = check_features(self, X, reset=False)
-        return [probabilities(weights, standardiser.apply(X)) for standardiser, weights in self._heads]
-
-
-@dataclass(frozen=True, eq=False)
-class _Share:
-    """What was chosen for the heads that share a mask."""
-
-    heads: Integers
-    standardiser: Standardiser
-    weights: list[Floats]
-    alphas: Floats
-    scores: Floats
-    """Minus the held-out bits per label (n_alphas, n_heads), the strongest penalty first; NaN where nothing was held out."""
-
-    @classmethod
-    def of(cls, heads: Integers, problem: SoftmaxProblem, without: Collection[int], losses: Floats | None) -> Self:
-        """Choose by held-out `losses` (n_alphas, n_heads) in nats, None where there is one penalty; solve all folds but `without`."""
-        if losses is None:
-            chosen, scores = np.zeros(len(heads), np.int64), np.full((1, len(heads)), np.nan)
-        else:
-            n_judged = np.sum(~np.isin(problem.folds, list(without)))
-            chosen, scores = choose(losses), -losses / (n_judged * np.log(2))
-        path = problem.solve(without, chosen)
-        return cls(heads, path.standardiser, [solutions[-1] for solutions in path.weights], problem.alphas[chosen], scores)
+        weights, offsets = np.concatenate(self._coefficients).T, np.concatenate(self._offsets)
+        size, ends = max(1, BLOCK_ENTRIES // X.shape[1]), np.cumsum([len(offset) for offset in self._offsets])[:-1]
+        logits = [(X[start : start + size] - self.shift_) @ weights for start in range(0, len(X), size)]
+        return [softmax(head, axis=1) for head in np.split(np.concatenate(logits) + offsets, ends, axis=1)]

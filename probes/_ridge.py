@@ -244,7 +244,9 @@ class RidgeProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     def _problem(self, folds: Sequence[Moments]) -> RidgeProblem:
         """Return what is to be solved for targets of these moments."""
         widths = (len(folds[0].shift),) if self.blocks is None else tuple(self.blocks)
-        return RidgeProblem(folds, check_alphas(self.alphas), np.repeat(block_multipliers(len(widths)), widths, axis=1))
+        return RidgeProblem(
+            folds, check_alphas(self.alphas), np.repeat(block_multipliers(len(widths)), widths, axis=1), np.dtype(self.precision)
+        )
 
     def _learn(self, shares: Sequence[_Share], n_dimensions: int) -> Self:
         """Keep what was chosen, with the targets of all shares in their own order."""

@@ -11,12 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg.blas import dtrmm, strmm
 
 from worldprobe.probes._nested import check_training_rows
 from worldprobe.probes._statistics import Moments, total
 from worldprobe.probes._validation import Floats, Integers
+
+DOUBLE = np.dtype(np.float64)
+
+PRODUCT_COLUMNS = 4096
+"""Targets times penalties whose held-out losses are computed at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +63,8 @@ class RidgePath:
     bases: Sequence[Eigenbasis]
     xy: Floats
     """X'Y of the training set around its means (n_features, n_targets)."""
+    precision: np.dtype[Any] = DOUBLE
+    """Of the products that held-out losses are made of."""
 
     def losses(self, fold: int) -> Floats:
         """Return the summed squared error on a fold, (n_choices, n_targets), from that fold's moments alone."""
@@ -64,11 +74,18 @@ class RidgePath:
     def _losses(self, basis: Eigenbasis, xx: Floats, xy: Floats, yy: Floats) -> Floats:
         """Return the losses (n_alphas, n_targets) |y|^2 - 2 w . X'y + w . X'X w, in the coordinates of `basis`."""
         gram, products = basis.to_features.T @ xx @ basis.to_features, basis.to_features.T @ xy
-        projected = basis.to_features.T @ self.xy
+        projected = (basis.to_features.T @ self.xy).astype(self.precision)
+        # w . G w = 2 w . H w with H triangular: half the work
+        half = (np.tril(gram, -1) + np.diag(gram.diagonal() / 2)).astype(self.precision)
+        shrinkage = 1.0 / (basis.eigenvalues[:, None] + self.training.n * self.alphas)
         losses = np.empty((len(self.alphas), len(yy)))
-        for row, alpha in enumerate(self.alphas):
-            weights = projected / (basis.eigenvalues + self.training.n * alpha)[:, None]
-            losses[row] = yy + np.einsum("pt,pt->t", weights, gram @ weights - 2 * products)
+        size = max(1, PRODUCT_COLUMNS // len(yy))
+        for first in range(0, len(self.alphas), size):
+            some = slice(first, first + size)
+            weights = shrinkage[:, some, None].astype(self.precision) * projected[:, None, :]
+            curved = triangular_product(half, weights.reshape(len(half), -1)).reshape(weights.shape)
+            curved -= products[:, None, :].astype(self.precision)
+            losses[some] = yy + 2 * np.einsum("pat,pat->at", weights, curved)
         return losses
 
     def solve(self, choices: Integers) -> RidgeSolution:
@@ -92,6 +109,8 @@ class RidgeProblem:
     alphas: Floats
     multipliers: Floats
     """Candidate penalty multipliers of the features (n_candidates, n_features)."""
+    precision: np.dtype[Any] = DOUBLE
+    """Of the products that held-out losses are made of."""
 
     @property
     def n_folds(self) -> int:
@@ -104,11 +123,11 @@ class RidgeProblem:
         check_training_rows(training.n, without)
         xx, xy, _ = training.about(training.x_mean, training.y_mean)
         bases = [Eigenbasis.of(training, xx, multipliers) for multipliers in self.multipliers]
-        return RidgePath(training, self.folds, self.alphas, bases, xy)
+        return RidgePath(training, self.folds, self.alphas, bases, xy, self.precision)
 
     def but(self, fold: int) -> RidgeProblem:
         """Return the problem that never saw `fold`."""
-        return RidgeProblem([*self.folds[:fold], *self.folds[fold + 1 :]], self.alphas, self.multipliers)
+        return RidgeProblem([*self.folds[:fold], *self.folds[fold + 1 :]], self.alphas, self.multipliers, self.precision)
 
     def null_losses(self) -> Floats:
         """Return the squared error (n_targets,) of each fold's rows around the mean of the others."""
@@ -117,6 +136,12 @@ class RidgeProblem:
             training = total(self.but(fold).folds)
             losses += held.about(training.x_mean, training.y_mean)[2]
         return losses
+
+
+def triangular_product(lower: NDArray[Any], X: NDArray[Any]) -> NDArray[Any]:
+    """Return the product of a lower triangular matrix and X (n, m), in their precision."""
+    product: NDArray[Any] = (dtrmm if lower.dtype == DOUBLE else strmm)(1.0, lower.T, X.T, side=1, lower=0)
+    return product.T
 
 
 def block_multipliers(n_blocks: int, strengths: Sequence[float] = (1e2, 1e4)) -> Floats:

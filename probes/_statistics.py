@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from worldprobe.probes._validation import Booleans, Floats, Integers
 
-BLOCK_ENTRIES = 2**22
-"""Entries of X that are multiplied at a time (32 MiB in float64)."""
+BLOCK_ENTRIES = 2**21
+"""Entries of X that are multiplied at a time (16 MiB in float64)."""
 
 CONSTANT_TOLERANCE = 64 * np.finfo(np.float64).eps
 """A column whose range is below this share of its magnitude varies by rounding only."""
@@ -157,19 +157,29 @@ class MomentAccumulator:
         for fold in np.unique(folds):
             rows = np.flatnonzero(folds == fold)
             for block in np.split(rows, range(size, len(rows), size)):
-                shifted = np.subtract(X[block], shift, dtype=self.precision, casting="same_kind")
-                self._add_fold(int(fold), shifted, Y[block], mask[block])
+                self._add_fold(int(fold), self._shifted(X, block, shift), Y[block], mask[block])
         return self
 
     def shares(self) -> Iterator[tuple[Integers, list[Moments]]]:
         """Yield, for each mask, the targets that have it and their moments in each fold."""
         yield from zip(self.targets, self._moments, strict=True)
 
+    def _shifted(self, X: NDArray[Any], rows: Integers, shift: Floats) -> NDArray[Any]:
+        """Return X[rows] - shift in the precision of the products, in memory that the next call uses again."""
+        block: NDArray[Any] = self._buffer[: len(rows)]
+        if X.dtype == block.dtype:
+            np.take(X, rows, axis=0, out=block, mode="clip")
+            block -= shift.astype(block.dtype)
+        else:
+            np.subtract(X[rows], shift, out=block, casting="same_kind")
+        return block
+
     def _begin(self, X: NDArray[Any], Y: Floats) -> None:
         """Take the means of the first rows for the shifts."""
         shift, target_shift = X.mean(axis=0, dtype=np.float64), Y.mean(axis=0)
         if self.precision != np.float64:
             shift = shift.astype(self.precision).astype(np.float64)
+        self._buffer = np.empty((max(1, BLOCK_ENTRIES // X.shape[1]), X.shape[1]), self.precision)
         self._moments = [[_no_rows(shift, target_shift[targets])] * self.n_folds for targets in self.targets]
 
     def _add_fold(self, fold: int, X: NDArray[Any], Y: Floats, mask: Booleans) -> None:

@@ -63,8 +63,10 @@ def check_targets(X: NDArray[Any], Y: ArrayLike | None) -> NDArray[Any]:
 
 def check_real_targets(X: NDArray[Any], Y: ArrayLike | None) -> Floats:
     """Return Y as finite float64 of shape (n_samples,) or (n_samples, n_targets)."""
-    targets: Floats = check_targets(X, Y).astype(np.float64)
-    check_finite(targets, "Y")
+    given = check_targets(X, Y)
+    targets: Floats = given.astype(np.float64, copy=False)
+    if given.dtype.kind != "f":
+        check_finite(targets, "Y")
     return targets
 
 

@@ -13,13 +13,14 @@ Plant = Callable[..., SimpleNamespace]
 
 def test_the_code_is_the_sum_over_blocks_by_hand(plant: Plant) -> None:
     data = plant(n_groups=12, length=10)
-    code = online_codelength(data.X, data.labels, data.groups, blocks=(0.25, 0.5, 1.0), random_state=3)
+    probe = LogisticProbe(alphas=(1e-2,), tolerance=1e-10)
+    code = online_codelength(data.X, data.labels, data.groups, probe, blocks=(0.25, 0.5, 1.0), random_state=3)
     order = np.random.default_rng(3).permutation(12)
     bits = np.zeros(12)
     bits[order[:3]] = 10 * np.log2(3)
     for start, end in ((3, 6), (6, 12)):
         before, block = np.isin(data.groups, order[:start]), np.isin(data.groups, order[start:end])
-        probe = LogisticProbe(alphas=(1e-2,)).fit(data.X[before], data.labels[before])
+        probe.fit(data.X[before], data.labels[before])
         p = probe.predict_proba(data.X[block])[np.arange(block.sum()), data.labels[block]]
         mixed = p * start / (1 + start) + 1 / (3 * (1 + start))
         np.add.at(bits, data.groups[block], -np.log2(mixed))
