@@ -28,6 +28,7 @@ from worldprobe.probes._floors import (
     compare_floor,
     fit_floor_maps,
 )
+from worldprobe.probes._fold_moments import FoldMoments, collect_moments
 from worldprobe.probes._history import choose_window, history_types, history_windows
 from worldprobe.probes._intervals import Estimate, RatioEstimate, false_discovery_rate, ratio_interval, sum_interval, t_interval
 from worldprobe.probes._logistic import LogisticProbe
@@ -51,6 +52,8 @@ __all__ = [
     # estimators
     "RidgeProbe", "LogisticProbe", "MLPProbe", "RandomFeatures",
     "RankLimitedProbe", "SparseProbe",
+    # sums that any number of ridge probes and erasers follow from
+    "collect_moments", "FoldMoments",
     # files
     "save_probe", "load_probe",
     # splits and out-of-fold predictions

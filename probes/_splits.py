@@ -81,8 +81,9 @@ def check_groups(groups: ArrayLike, folds: ArrayLike) -> None:
     """
     labels = np.asarray(groups)
     codes, sides = group_codes(labels, len(labels)), group_codes(folds, len(labels))
-    pairs = np.unique(np.stack([codes, sides], axis=1), axis=0)
-    split = np.flatnonzero(np.bincount(pairs[:, 0]) > 1)
+    one_side = np.zeros(int(codes.max(initial=-1)) + 1, np.int64)
+    one_side[codes] = sides
+    split = np.unique(codes[sides != one_side[codes]])
     if len(split):
         names = listing(np.unique(labels)[split])
         raise ValueError(
