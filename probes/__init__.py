@@ -16,7 +16,8 @@ an agent is.
 
 from worldprobe.probes._codelength import Codelength, online_codelength
 from worldprobe.probes._control_tasks import Selectivity, control_labels, estimate_selectivity
-from worldprobe.probes._crossfit import CrossFit, cross_fit
+from worldprobe.probes._crossfit import CrossFit, cross_fit, cross_validate
+from worldprobe.probes._embargo import embargo_mask, time_blocks
 from worldprobe.probes._erasers import Eraser, EraserFitter, fit_inlp
 from worldprobe.probes._floors import (
     FLOOR_FORMS,
@@ -30,6 +31,7 @@ from worldprobe.probes._floors import (
 )
 from worldprobe.probes._fold_moments import FoldMoments, collect_moments
 from worldprobe.probes._history import choose_window, history_types, history_windows
+from worldprobe.probes._identical_rows import check_identical_rows, count_identical_rows
 from worldprobe.probes._intervals import Estimate, RatioEstimate, false_discovery_rate, ratio_interval, sum_interval, t_interval
 from worldprobe.probes._logistic import LogisticProbe
 from worldprobe.probes._losses import clip_probabilities, group_log_losses, group_losses, group_sums
@@ -42,9 +44,10 @@ from worldprobe.probes._nulls import GridTest, grid_test, pseudo_session_test, p
 from worldprobe.probes._random_features import RandomFeatures
 from worldprobe.probes._ridge import RidgeProbe
 from worldprobe.probes._similarity import linear_cka, representational_similarity, similarity_matrix
-from worldprobe.probes._splits import check_groups, count_identical_rows, group_folds
+from worldprobe.probes._splits import check_groups, group_folds
 from worldprobe.probes._storage import load_probe, save_probe
 from worldprobe.probes._twins import TwinComparison, compare_twins
+from worldprobe.probes._ungrouped import UngroupedRowsWarning
 from worldprobe.probes._units import UNIT_SCORES, SparseProbe, UnitRanking, rank_units
 from worldprobe.probes._usable_information import UsableInformation, estimate_usable_information
 
@@ -57,7 +60,8 @@ __all__ = [
     # files
     "save_probe", "load_probe",
     # splits and out-of-fold predictions
-    "group_folds", "check_groups", "count_identical_rows", "cross_fit", "CrossFit",
+    "group_folds", "check_groups", "time_blocks", "embargo_mask", "count_identical_rows", "check_identical_rows",
+    "UngroupedRowsWarning", "cross_fit", "CrossFit", "cross_validate",
     # losses by group
     "group_losses", "group_log_losses", "group_sums", "clip_probabilities",
     # metrics

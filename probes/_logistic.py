@@ -106,7 +106,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         """
         X, labels = self._checked(X, Y, mask)
         one = len(self.alphas) == 1
-        parts = np.zeros(len(X), np.int64) if one else inner_folds(groups, folds, len(X), self.n_folds, self.random_state)
+        parts = np.zeros(len(X), np.int64) if one else inner_folds(self, X, groups, folds)
         rows = ArrayRows(X, labels.codes, labels.mask, parts, int(parts.max()) + 1)
         return self._fit_rows(rows, labels.classes, in_memory=True)
 
