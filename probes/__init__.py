@@ -36,7 +36,16 @@ from worldprobe.probes._intervals import Estimate, RatioEstimate, false_discover
 from worldprobe.probes._logistic import LogisticProbe
 from worldprobe.probes._losses import clip_probabilities, group_log_losses, group_losses, group_sums
 from worldprobe.probes._low_rank import RankLimitedProbe
-from worldprobe.probes._metrics import ClassReport, bits_per_label, brier_skill, class_report, estimability, r2, usable_information
+from worldprobe.probes._metrics import (
+    ClassReport,
+    bits_per_label,
+    brier_skill,
+    class_report,
+    estimability,
+    log_loss,
+    r2,
+    usable_information,
+)
 from worldprobe.probes._mine import MINE
 from worldprobe.probes._mlp import MLPProbe
 from worldprobe.probes._mutual_information import gaussian_information, nearest_neighbour_information
@@ -65,7 +74,7 @@ __all__ = [
     # losses by group
     "group_losses", "group_log_losses", "group_sums", "clip_probabilities",
     # metrics
-    "r2", "brier_skill", "bits_per_label", "class_report", "ClassReport", "estimability", "usable_information",
+    "r2", "brier_skill", "bits_per_label", "log_loss", "class_report", "ClassReport", "estimability", "usable_information",
     # intervals and tests
     "ratio_interval", "RatioEstimate", "sum_interval", "t_interval", "Estimate", "false_discovery_rate",
     # floors and twins
