@@ -100,5 +100,6 @@ PRESETS: dict[str, tuple[NetworkConfig, PqnConfig]] = {
     "random-mdp": (NetworkConfig(core="gru"), TABLES),
     "random-pomdp": (NetworkConfig(core="gru"), TABLES),
     "four-rooms-goals": (NetworkConfig(core="gru", hidden_size=128), replace(TABLES, total_steps=2_000_000)),
+    "four-rooms-objects": (NetworkConfig(core="gru", hidden_size=128), replace(TABLES, total_steps=2_000_000)),
 }
 """World name -> architecture and training."""

@@ -38,6 +38,7 @@ from worldprobe.worlds._red_light import RedLight
 from worldprobe.worlds._registry import WORLDS, WorldEntry, make_world
 from worldprobe.worlds._relevance import factor_relevance
 from worldprobe.worlds._room_goals import RoomGoals, RoomGoalsConfig
+from worldprobe.worlds._room_objects import RoomObjects, RoomObjectsConfig
 from worldprobe.worlds._smooth import SmoothWorld
 from worldprobe.worlds._tables import FiniteTables
 from worldprobe.worlds._tasks import TaskWorld, with_tasks
@@ -65,8 +66,8 @@ __all__ = [
     "Driver", "DriverStep", "VectorDriver",
     # finite worlds
     "FiniteTables", "FiniteWorld", "FiniteFilter", "TMaze", "RedLight", "FourRooms", "with_irrelevant", "IrrelevantWorld",
-    # finite worlds of many rewards
-    "RandomWorld", "RandomConfig", "RoomGoals", "RoomGoalsConfig", "with_tasks", "TaskWorld",
+    # worlds of many rewards
+    "RandomWorld", "RandomConfig", "RoomGoals", "RoomGoalsConfig", "RoomObjects", "RoomObjectsConfig", "with_tasks", "TaskWorld",
     # what is optimal in them, and what for
     "solve_mdp", "MdpSolution", "solve_mdp_horizon", "HorizonSolution", "solve_rewards", "successor_representation",
     "solve_pomdp", "PomdpSolution", "finite_core", "BeliefPolicy", "StatePolicy", "LookaheadPolicy", "factor_relevance",

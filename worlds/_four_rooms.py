@@ -60,7 +60,7 @@ class FourRooms(FiniteWorld):
         self.walls = plan_walls(size)
         self.cell_positions = (~self.walls).nonzero()
         corners = torch.tensor([(1, 1), (1, size - 2), (size - 2, 1), (size - 2, size - 2)])
-        self.goal_cells = _cell_numbers(self.walls)[tuple(corners.T)]
+        self.goal_cells = number_cells(self.walls)[tuple(corners.T)]
         n_cells, n_goals = len(self.cell_positions), len(corners)
         cell = torch.arange(n_cells).repeat(n_goals)
         super().__init__(
@@ -92,7 +92,7 @@ def plan_walls(size: int) -> Tensor:
     return walls
 
 
-def _cell_numbers(walls: Tensor) -> Tensor:
+def number_cells(walls: Tensor) -> Tensor:
     """Return the number of each free cell in reading order, int64 (size, size); meaningless on walls."""
     return (~walls).flatten().cumsum(0).view_as(walls) - 1
 
@@ -102,10 +102,10 @@ def neighbours(walls: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
     ahead = positions + torch.tensor(list(MOVES.values())).unsqueeze(1)
     blocked = walls[ahead[..., 0], ahead[..., 1]]
     reached = torch.where(blocked.unsqueeze(-1), positions, ahead)
-    return _cell_numbers(walls)[reached[..., 0], reached[..., 1]], blocked
+    return number_cells(walls)[reached[..., 0], reached[..., 1]], blocked
 
 
-def _rooms(walls: Tensor, positions: Tensor) -> Tensor:
+def find_rooms(walls: Tensor, positions: Tensor) -> Tensor:
     """Return the room of each cell, int64 (n_cells,), DOORWAY between rooms."""
     middle = len(walls) // 2
     room = 2 * (positions[:, 0] > middle).long() + (positions[:, 1] > middle).long()
@@ -127,7 +127,7 @@ def _tables(walls: Tensor, positions: Tensor, goal_cells: Tensor, slip: float) -
     reward = (~terminal.view(S, 1) & terminal.view(1, S)).double().expand(len(MOVES), S, S).clone()
     initial = torch.ones(n_goals, n_cells, dtype=torch.float64)
     initial[:, goal_cells] = 0.0
-    seen = _sight(blocked, _rooms(walls, positions), n_goals)
+    seen = _sight(blocked, find_rooms(walls, positions), n_goals)
     return FiniteTables(initial.flatten() / initial.sum(), transition.view(len(MOVES), S, S), seen, reward, terminal.flatten())
 
 

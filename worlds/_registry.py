@@ -14,6 +14,7 @@ from worldprobe.worlds._popgym import popgym_repeat
 from worldprobe.worlds._random import RandomConfig, RandomWorld
 from worldprobe.worlds._red_light import RedLight
 from worldprobe.worlds._room_goals import RoomGoals
+from worldprobe.worlds._room_objects import RoomObjects
 from worldprobe.worlds._tasks import with_tasks
 from worldprobe.worlds._tmaze import TMaze
 from worldprobe.worlds._world import World
@@ -47,6 +48,9 @@ WORLDS: dict[str, WorldEntry] = {
         "a random law on 20 states of which several look alike, through noise; 20 reward functions",
     ),
     "four-rooms-goals": WorldEntry(lambda: with_tasks(RoomGoals()), "four rooms, any of 40 goals in every episode, sight of the walls"),
+    "four-rooms-objects": WorldEntry(
+        RoomObjects, "four rooms with things of three classes to pick up, all in sight; a reward for every class"
+    ),
 }
 
 
