@@ -52,6 +52,9 @@ TMAZE = PqnConfig(total_steps=1_000_000, final_learning_rate=SETTLING, epsilon_e
 BALANCE = PqnConfig(total_steps=5_000_000, final_learning_rate=SETTLING, max_gradient_norm=10.0, n_evaluations=20)
 """Smooth worlds: one action hardly changes the values, so telling actions apart takes many steps and a horizon below the world's."""
 
+TABLES = PqnConfig(total_steps=500_000, final_learning_rate=SETTLING, epsilon_end=0.1, n_evaluations=10)
+"""Small finite worlds."""
+
 PRESETS: dict[str, tuple[NetworkConfig, PqnConfig]] = {
     "tmaze": (NetworkConfig(core="gru"), TMAZE),
     "tmaze-irrelevant": (NetworkConfig(core="gru"), TMAZE),
@@ -94,5 +97,9 @@ PRESETS: dict[str, tuple[NetworkConfig, PqnConfig]] = {
             n_evaluation_episodes=64,
         ),
     ),
+    "random-mdp": (NetworkConfig(core="gru"), TABLES),
+    "random-pomdp": (NetworkConfig(core="gru"), TABLES),
+    "four-rooms-goals": (NetworkConfig(core="gru", hidden_size=128), replace(TABLES, total_steps=2_000_000)),
+    "four-rooms-objects": (NetworkConfig(core="gru", hidden_size=128), replace(TABLES, total_steps=2_000_000)),
 }
 """World name -> architecture and training."""

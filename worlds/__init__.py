@@ -20,17 +20,28 @@ from worldprobe.worlds._four_rooms import FourRooms
 from worldprobe.worlds._gymnasium import GymnasiumWorld
 from worldprobe.worlds._gymnasium_driver import ForkStep, GymnasiumDriver, GymnasiumFork
 from worldprobe.worlds._irrelevant import IrrelevantWorld, with_irrelevant
-from worldprobe.worlds._mdp import HorizonSolution, MdpSolution, solve_mdp, solve_mdp_horizon, successor_representation
+from worldprobe.worlds._mdp import (
+    HorizonSolution,
+    MdpSolution,
+    solve_mdp,
+    solve_mdp_horizon,
+    solve_rewards,
+    successor_representation,
+)
 from worldprobe.worlds._minigrid import minigrid_memory
 from worldprobe.worlds._particles import ParticleCollapseWarning, ParticleFilter, ParticleWorld
 from worldprobe.worlds._pendulum import Pendulum, PendulumPhysics
 from worldprobe.worlds._pomdp import PomdpSolution, finite_core, solve_pomdp
 from worldprobe.worlds._popgym import popgym_repeat
+from worldprobe.worlds._random import RandomConfig, RandomWorld
 from worldprobe.worlds._red_light import RedLight
 from worldprobe.worlds._registry import WORLDS, WorldEntry, make_world
 from worldprobe.worlds._relevance import factor_relevance
+from worldprobe.worlds._room_goals import RoomGoals, RoomGoalsConfig
+from worldprobe.worlds._room_objects import RoomObjects, RoomObjectsConfig
 from worldprobe.worlds._smooth import SmoothWorld
 from worldprobe.worlds._tables import FiniteTables
+from worldprobe.worlds._tasks import TaskWorld, with_tasks
 from worldprobe.worlds._tmaze import TMaze
 from worldprobe.worlds._world import (
     CHANNELS,
@@ -55,8 +66,10 @@ __all__ = [
     "Driver", "DriverStep", "VectorDriver",
     # finite worlds
     "FiniteTables", "FiniteWorld", "FiniteFilter", "TMaze", "RedLight", "FourRooms", "with_irrelevant", "IrrelevantWorld",
+    # worlds of many rewards
+    "RandomWorld", "RandomConfig", "RoomGoals", "RoomGoalsConfig", "RoomObjects", "RoomObjectsConfig", "with_tasks", "TaskWorld",
     # what is optimal in them, and what for
-    "solve_mdp", "MdpSolution", "solve_mdp_horizon", "HorizonSolution", "successor_representation",
+    "solve_mdp", "MdpSolution", "solve_mdp_horizon", "HorizonSolution", "solve_rewards", "successor_representation",
     "solve_pomdp", "PomdpSolution", "finite_core", "BeliefPolicy", "StatePolicy", "LookaheadPolicy", "factor_relevance",
     # smooth worlds
     "ParticleWorld", "ParticleFilter", "ParticleCollapseWarning", "SmoothWorld",

@@ -31,6 +31,8 @@ class DriverStep:
     """The last states s_T, leading dimension m; empty where the world keeps its state to itself."""
     final_factors: dict[str, Tensor]
     """Each factor's value at s_T, leading dimension m."""
+    rewards: Tensor | None = None
+    """float32 (n, n_rewards): what every reward function pays for this step; None where the world has one only."""
 
 
 class Driver(ABC):
@@ -106,6 +108,7 @@ class VectorDriver(Driver):
         self.world = world
         self.n_envs = n_envs
         self._generator = generator
+        self._pays_several = "rewards" in world.gives
         self.reset()
 
     def reset(self) -> Tensor:
@@ -126,6 +129,7 @@ class VectorDriver(Driver):
         """
         check_actions(action, self.n_envs, self.world.n_actions)
         state, reward, terminated = self.world.step(self.state, action, self._generator)
+        rewards = self.world.rewards(self.state, action, state) if self._pays_several else None
         t = self.t + 1
         out_of_time = t >= self.world.time_limit
         done = (out_of_time | terminated).nonzero().squeeze(1)
@@ -145,6 +149,7 @@ class VectorDriver(Driver):
             final_observation=final_observation,
             final_state=final_state,
             final_factors=self.world.factor_values(final_state),
+            rewards=rewards,
         )
 
     def _renewed(self, state: State, done: Tensor) -> State:

@@ -12,7 +12,7 @@ from torch.nn.functional import one_hot
 from worldprobe.worlds._counterfeit import counterfeit_transition
 from worldprobe.worlds._filter import FiniteFilter, push
 from worldprobe.worlds._tables import FiniteTables, RowSampler
-from worldprobe.worlds._world import Belief, Factor, Headline, State, World
+from worldprobe.worlds._world import Belief, Capability, Factor, Headline, State, World
 
 
 class FiniteWorld(World):
@@ -41,11 +41,13 @@ class FiniteWorld(World):
         The cell that the world's ladder is decided in.
     positions : Tensor, optional
         float64 (S, 2): where each state lies on a plane, for figures.
+    reward_functions : Tensor, optional
+        float64 (K, A, S, S): reward functions that every move is paid by at once, that of the tables among them.
 
     Raises
     ------
     ValueError
-        If names, factors, exploration or positions do not fit the tables.
+        If names, factors, exploration, positions or reward functions do not fit the tables.
 
     Examples
     --------
@@ -78,6 +80,7 @@ class FiniteWorld(World):
         exploration: tuple[float, ...],
         headline: Headline,
         positions: Tensor | None = None,
+        reward_functions: Tensor | None = None,
     ) -> None:
         _check_fit(tables, factors, action_names, exploration, positions)
         self.tables = tables
@@ -90,8 +93,14 @@ class FiniteWorld(World):
         self.headline = headline
         self.positions = positions
         self.observation_shape = (tables.n_observations,)
-        self.gives = frozenset({"simulation", "belief", "tables", "optimum"})
         self.class_maps = {factor.name: classes for factor, classes in factors.items()}
+        capabilities: set[Capability] = {"simulation", "belief", "tables", "optimum"}
+        self.reward_functions = reward_functions
+        if reward_functions is not None:
+            capabilities.add("rewards")
+            self.n_rewards = len(reward_functions)
+            self._own_reward = one_hot(torch.tensor(_find_reward(tables, reward_functions)), self.n_rewards).float()
+        self.gives = frozenset(capabilities)
         self._set_up_simulation()
 
     def _set_up_simulation(self) -> None:
@@ -126,6 +135,18 @@ class FiniteWorld(World):
         move = self._moves.draw(row, generator)
         moved = {"state": self._moves.column.index_select(0, move)}
         return moved, self._rewards.index_select(0, move), self._ends.index_select(0, move)
+
+    def rewards(self, state: State, action: Tensor, following: State) -> Tensor:
+        """Return what each of `reward_functions` pays for moving from `state` to `following`, float32 (n, K)."""
+        if self.reward_functions is None:
+            return super().rewards(state, action, following)
+        return self.reward_functions[:, action, state["state"], following["state"]].T.float()
+
+    def reward_weights(self, state: State) -> Tensor:
+        """Return the one-hot of the reward function that `step` pays by, float32 (n, K)."""
+        if self.reward_functions is None:
+            return super().reward_weights(state)
+        return self._own_reward.expand(len(state["state"]), -1)
 
     def factor_values(self, state: State) -> dict[str, Tensor]:
         """Return each factor's class, int64 (n,)."""
@@ -183,11 +204,32 @@ class FiniteWorld(World):
             exploration=self.exploration,
             headline=self.headline,
             positions=self.positions,
+            reward_functions=self.reward_functions,
         )
 
     def _classes(self, factor: Factor) -> Tensor:
         """Return the one-hot class of every state, float64 (S, size)."""
         return one_hot(self.class_maps[factor.name], factor.size).double()
+
+
+def _find_reward(tables: FiniteTables, reward_functions: Tensor) -> int:
+    """Return which of the reward functions is that of the tables.
+
+    Raises
+    ------
+    ValueError
+        If none is, a shape is wrong, or one of them pays in a terminal state.
+    """
+    if reward_functions.shape[1:] != tables.reward.shape or reward_functions.dtype != torch.float64:
+        raise ValueError(
+            f"reward_functions must be float64 of shape (K, {', '.join(map(str, tables.reward.shape))}); "
+            f"got {reward_functions.dtype} of shape {tuple(reward_functions.shape)}"
+        )
+    each = [replace(tables, reward=reward) for reward in reward_functions]  # which checks that each fits
+    own = [number for number, one in enumerate(each) if torch.equal(one.reward, tables.reward)]
+    if not own:
+        raise ValueError("the reward of the tables must be one of reward_functions: put it there, as the first for example")
+    return own[0]
 
 
 def _check_fit(

@@ -57,17 +57,17 @@ class FourRooms(FiniteWorld):
     def __init__(self, size: int = 9, slip: float = 0.1) -> None:
         if size < 7 or size % 2 == 0 or not 0 <= slip < 1:
             raise ValueError(f"expected an odd size >= 7 and 0 <= slip < 1; got {size} and {slip}")
-        self.walls = _walls(size)
+        self.walls = plan_walls(size)
         self.cell_positions = (~self.walls).nonzero()
         corners = torch.tensor([(1, 1), (1, size - 2), (size - 2, 1), (size - 2, size - 2)])
-        self.goal_cells = _cell_numbers(self.walls)[tuple(corners.T)]
+        self.goal_cells = number_cells(self.walls)[tuple(corners.T)]
         n_cells, n_goals = len(self.cell_positions), len(corners)
         cell = torch.arange(n_cells).repeat(n_goals)
         super().__init__(
             _tables(self.walls, self.cell_positions, self.goal_cells, slip),
             name="four-rooms",
             factors={
-                Factor("cell", "categorical", n_cells, "policy", labels=_cell_labels(self.cell_positions)): cell,
+                Factor("cell", "categorical", n_cells, "policy", labels=cell_labels(self.cell_positions)): cell,
                 Factor("goal", "categorical", n_goals, "policy", labels=ROOMS): torch.arange(n_goals).repeat_interleave(n_cells),
                 Factor("state", "categorical", n_goals * n_cells, "policy"): torch.arange(n_goals * n_cells),
             },
@@ -80,7 +80,7 @@ class FourRooms(FiniteWorld):
         )
 
 
-def _walls(size: int) -> Tensor:
+def plan_walls(size: int) -> Tensor:
     """Return the wall map: an outer ring, a cross through the middle, and one door in each arm of the cross."""
     walls = torch.zeros(size, size, dtype=torch.bool)
     middle = size // 2
@@ -92,20 +92,20 @@ def _walls(size: int) -> Tensor:
     return walls
 
 
-def _cell_numbers(walls: Tensor) -> Tensor:
+def number_cells(walls: Tensor) -> Tensor:
     """Return the number of each free cell in reading order, int64 (size, size); meaningless on walls."""
     return (~walls).flatten().cumsum(0).view_as(walls) - 1
 
 
-def _neighbours(walls: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+def neighbours(walls: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
     """Return, per move and cell, the cell it leads to (int64) and whether a wall stops it (bool), each (4, n_cells)."""
     ahead = positions + torch.tensor(list(MOVES.values())).unsqueeze(1)
     blocked = walls[ahead[..., 0], ahead[..., 1]]
     reached = torch.where(blocked.unsqueeze(-1), positions, ahead)
-    return _cell_numbers(walls)[reached[..., 0], reached[..., 1]], blocked
+    return number_cells(walls)[reached[..., 0], reached[..., 1]], blocked
 
 
-def _rooms(walls: Tensor, positions: Tensor) -> Tensor:
+def find_rooms(walls: Tensor, positions: Tensor) -> Tensor:
     """Return the room of each cell, int64 (n_cells,), DOORWAY between rooms."""
     middle = len(walls) // 2
     room = 2 * (positions[:, 0] > middle).long() + (positions[:, 1] > middle).long()
@@ -115,7 +115,7 @@ def _rooms(walls: Tensor, positions: Tensor) -> Tensor:
 def _tables(walls: Tensor, positions: Tensor, goal_cells: Tensor, slip: float) -> FiniteTables:
     n_cells, n_goals = len(positions), len(goal_cells)
     S = n_cells * n_goals
-    reached, blocked = _neighbours(walls, positions)
+    reached, blocked = neighbours(walls, positions)
     moves = torch.nn.functional.one_hot(reached, n_cells).double()
     slipped = (1 - slip) * moves + slip * moves.mean(0)
     terminal = torch.zeros(n_goals, n_cells, dtype=torch.bool)
@@ -127,18 +127,32 @@ def _tables(walls: Tensor, positions: Tensor, goal_cells: Tensor, slip: float) -
     reward = (~terminal.view(S, 1) & terminal.view(1, S)).double().expand(len(MOVES), S, S).clone()
     initial = torch.ones(n_goals, n_cells, dtype=torch.float64)
     initial[:, goal_cells] = 0.0
-    seen = _sight(blocked, _rooms(walls, positions), n_goals)
+    seen = _sight(blocked, find_rooms(walls, positions), n_goals)
     return FiniteTables(initial.flatten() / initial.sum(), transition.view(len(MOVES), S, S), seen, reward, terminal.flatten())
 
 
 def _sight(blocked: Tensor, room: Tensor, n_goals: int) -> Tensor:
     """Return O over the combinations of wall bits and goal-is-in-this-room that occur, float64 (S, n_observations)."""
-    bits = (blocked.long() * torch.tensor([8, 4, 2, 1]).unsqueeze(1)).sum(0)
     goal_here = torch.arange(n_goals).unsqueeze(1) == room
-    pattern = (2 * bits + goal_here.long()).flatten()
-    occurring = torch.zeros(32, dtype=torch.int64).index_fill(0, pattern, 1)
+    return _number_patterns((2 * _wall_bits(blocked) + goal_here.long()).flatten(), 32)
+
+
+def see_walls(blocked: Tensor) -> Tensor:
+    """Return O over the combinations of walls around a cell that occur, float64 (n_cells, n_observations)."""
+    return _number_patterns(_wall_bits(blocked), 16)
+
+
+def _wall_bits(blocked: Tensor) -> Tensor:
+    """Return the walls around each cell as a number of four bits, int64 (n_cells,)."""
+    return (blocked.long() * torch.tensor([8, 4, 2, 1]).unsqueeze(1)).sum(0)
+
+
+def _number_patterns(pattern: Tensor, n_patterns: int) -> Tensor:
+    """Return the one-hot of each pattern among those that occur."""
+    occurring = torch.zeros(n_patterns, dtype=torch.int64).index_fill(0, pattern, 1)
     return torch.nn.functional.one_hot((occurring.cumsum(0) - 1)[pattern]).double()
 
 
-def _cell_labels(positions: Tensor) -> tuple[str, ...]:
+def cell_labels(positions: Tensor) -> tuple[str, ...]:
+    """Return the place of each cell in words."""
     return tuple(f"row {row}, column {column}" for row, column in positions.tolist())

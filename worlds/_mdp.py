@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -81,6 +81,33 @@ def solve_mdp(tables: FiniteTables, discount: float) -> MdpSolution:
         policy = improved
     residual = (q_values - _q_values(tables, reward, discount, best)).abs().max().item()
     return MdpSolution(q_values, best, policy, residual)
+
+
+def solve_rewards(tables: FiniteTables, reward_functions: Tensor, discount: float) -> Tensor:
+    """Solve one and the same law for several reward functions.
+
+    Parameters
+    ----------
+    tables : FiniteTables
+        The world's law; its own reward is not used.
+    reward_functions : Tensor
+        float64 (K, A, S, S).
+    discount : float
+        gamma, in [0, 1).
+
+    Returns
+    -------
+    Tensor
+        float64 (K, S, A): Q* of each reward function.
+
+    Examples
+    --------
+    >>> from worldprobe.worlds import RandomConfig, RandomWorld, solve_rewards
+    >>> world = RandomWorld(RandomConfig(n_rewards=3))
+    >>> solve_rewards(world.tables, world.reward_functions, world.discount).shape
+    torch.Size([3, 20, 5])
+    """
+    return torch.stack([solve_mdp(replace(tables, reward=reward), discount).q_values for reward in reward_functions])
 
 
 def solve_mdp_horizon(tables: FiniteTables, discount: float, time_limit: int) -> HorizonSolution:

@@ -11,7 +11,11 @@ from worldprobe.worlds._irrelevant import with_irrelevant
 from worldprobe.worlds._minigrid import minigrid_memory
 from worldprobe.worlds._pendulum import Pendulum
 from worldprobe.worlds._popgym import popgym_repeat
+from worldprobe.worlds._random import RandomConfig, RandomWorld
 from worldprobe.worlds._red_light import RedLight
+from worldprobe.worlds._room_goals import RoomGoals
+from worldprobe.worlds._room_objects import RoomObjects
+from worldprobe.worlds._tasks import with_tasks
 from worldprobe.worlds._tmaze import TMaze
 from worldprobe.worlds._world import World
 
@@ -38,6 +42,15 @@ WORLDS: dict[str, WorldEntry] = {
     "pendulum": WorldEntry(Pendulum, "a pendulum to swing up whose velocity is hidden; smooth and differentiable"),
     "minigrid-memory": WorldEntry(minigrid_memory, "MiniGrid: see an object, walk down a hallway, turn to its like (needs minigrid)"),
     "popgym-repeat": WorldEntry(popgym_repeat, "POPGym: name the suit of the fourth last card (needs popgym)"),
+    "random-mdp": WorldEntry(lambda: RandomWorld(RandomConfig(n_rewards=20)), "a random law on 20 states in sight, 20 reward functions"),
+    "random-pomdp": WorldEntry(
+        lambda: RandomWorld(RandomConfig(n_observations=8, observation_noise=0.1, n_rewards=20)),
+        "a random law on 20 states of which several look alike, through noise; 20 reward functions",
+    ),
+    "four-rooms-goals": WorldEntry(lambda: with_tasks(RoomGoals()), "four rooms, any of 40 goals in every episode, sight of the walls"),
+    "four-rooms-objects": WorldEntry(
+        RoomObjects, "four rooms with things of three classes to pick up, all in sight; a reward for every class"
+    ),
 }
 
 

@@ -63,6 +63,24 @@ def factor_relevance(world: FiniteWorld, name: str) -> Relevance:
     return "irrelevant"
 
 
+def task_relevance(q_values: Tensor) -> Relevance:
+    """Say what knowing one's task is needed for, from Q* of every task, (K, S, A), in the same way.
+
+    Examples
+    --------
+    >>> import torch
+    >>> q_values = torch.tensor([[[1.0, 0.0], [2.0, 2.0]], [[3.0, 0.0], [2.0, 2.0]]])
+    >>> task_relevance(q_values), task_relevance(q_values[:1])
+    ('value', 'unknown')
+    """
+    if len(q_values) < 2:
+        return "unknown"
+    by_state = q_values.transpose(0, 1)
+    if any((~_share_an_optimal_action(q)).any() for q in by_state):
+        return "policy"
+    return "value" if (by_state - by_state[:, :1]).abs().max() > TOLERANCE else "irrelevant"
+
+
 def _comparable(world: FiniteWorld, classes: Tensor) -> Iterator[Tensor]:
     """Yield the groups of running states that differ in the factor and in nothing else that is known."""
     others = [other for other in world.class_maps.values() if not _determines(other, classes)]

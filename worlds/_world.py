@@ -22,8 +22,9 @@ Belief = dict[str, Tensor]
 Relevance = Literal["policy", "value", "irrelevant", "unknown"]
 """What a factor is needed for: the optimal policy, only its value Q*, neither, or nobody computed it."""
 
-Capability = Literal["simulation", "belief", "tables", "optimum", "jacobian", "snapshot"]
-"""What a world can be asked for: pure `step`, exact filter, P/O/R tables, J* and a policy, derivatives, copies of a running environment."""
+Capability = Literal["simulation", "belief", "tables", "optimum", "rewards", "jacobian", "snapshot"]
+"""What a world can be asked for: pure `step`, exact filter, P/O/R tables, J* and a policy, several rewards of the same moves, derivatives,
+copies of a running environment."""
 
 CHANNELS = ("observation", "action", "reward")
 """What an agent may receive at every step, beside the fact that its episode goes on. The action is never withheld."""
@@ -91,6 +92,8 @@ class World(ABC):
     gives: frozenset[Capability] = frozenset({"simulation"})
     exploration: tuple[float, ...]
     """Action probabilities of undirected exploration (sum to 1)."""
+    n_rewards: int = 1
+    """Number of reward functions that every move is paid by at once."""
 
     @property
     def n_actions(self) -> int:
@@ -128,6 +131,14 @@ class World(ABC):
     def step(self, state: State, action: Tensor, generator: torch.Generator) -> tuple[State, Tensor, Tensor]:
         """Move every state by its action: (next state, reward float32 (n,), terminated bool (n,)). `state` is not changed."""
         raise self.unavailable("pure simulation (`step`)")
+
+    def rewards(self, state: State, action: Tensor, following: State) -> Tensor:
+        """Return what each of the world's reward functions pays for moving from `state` to `following`, float32 (n, n_rewards)."""
+        raise self.unavailable("several reward functions")
+
+    def reward_weights(self, state: State) -> Tensor:
+        """Return w, float32 (n, n_rewards): the reward of `step` is w . `rewards`, and w stays what it is within an episode."""
+        raise self.unavailable("several reward functions")
 
     @abstractmethod
     def factor_values(self, state: State) -> dict[str, Tensor]:

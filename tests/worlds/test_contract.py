@@ -11,7 +11,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from worldprobe.worlds import WORLDS, Factor, FiniteWorld, State, Unavailable, World, finite_core, make_world, solve_mdp, solve_pomdp
+from worldprobe.worlds import (
+    WORLDS,
+    Factor,
+    FiniteWorld,
+    State,
+    Unavailable,
+    VectorDriver,
+    World,
+    finite_core,
+    make_world,
+    solve_mdp,
+    solve_pomdp,
+)
 
 BUILT = {name: make_world(name) for name in WORLDS}
 CHANNEL_SETS = [frozenset({"action", *more}) for more in ((), ("observation",), ("reward",), ("observation", "reward"))]
@@ -191,6 +203,42 @@ def test_a_restored_driver_goes_on_as_if_nothing_had_happened(name: str) -> None
         assert torch.equal(again.done, step.done)
         assert same(again.final_factors, step.final_factors)
     assert same(driver.state_dict(), other.state_dict())
+
+
+# --- several rewards --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", giving("rewards"))
+def test_the_reward_is_the_weighted_sum_of_what_all_functions_pay(name: str) -> None:
+    world, generator = BUILT[name], seeded(15)
+    state = world.reset(200, generator)
+    for _ in range(5):
+        action = explore(world, len(next(iter(state.values()))), generator)
+        moved, reward, terminated = world.step(state, action, generator)
+        paid, weights = world.rewards(state, action, moved), world.reward_weights(state)
+        assert (paid.dtype, paid.shape) == (torch.float32, (len(reward), world.n_rewards))
+        torch.testing.assert_close(reward, (paid * weights).sum(1))
+        assert torch.equal(world.reward_weights(moved), weights)
+        state = take(moved, (~terminated).nonzero().squeeze(1))
+
+
+@pytest.mark.parametrize("name", giving("rewards"))
+def test_a_driver_hands_on_what_all_functions_pay(name: str) -> None:
+    world = BUILT[name]
+    driver = world.driver(5, seeded(16))
+    assert isinstance(driver, VectorDriver)
+    for action in explore(world, 5 * 30, seeded(17)).view(30, 5):
+        weights = world.reward_weights(driver.state)
+        step = driver.step(action)
+        assert step.rewards is not None
+        torch.testing.assert_close(step.reward, (step.rewards * weights).sum(1))
+
+
+@pytest.mark.parametrize("name", lacking("rewards"))
+def test_a_driver_of_one_reward_hands_on_no_other(name: str) -> None:
+    world = BUILT[name]
+    assert world.n_rewards == 1
+    assert world.driver(2, seeded(18)).step(explore(world, 2, seeded(19))).rewards is None
 
 
 # --- beliefs ----------------------------------------------------------------------------------------------------------
