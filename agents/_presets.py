@@ -107,5 +107,8 @@ PRESETS: dict[str, tuple[NetworkConfig, PqnConfig]] = {
     "rrxor": (NetworkConfig(core="gru"), TABLES),
     "trace-conditioning": (NetworkConfig(core="gru"), TABLES),
     "trace-conditioning-omissions": (NetworkConfig(core="gru"), TABLES),
+    "mountain-hike": (NetworkConfig(core="gru"), replace(TABLES, total_steps=2_000_000)),
+    "mountain-hike-rotated": (NetworkConfig(core="gru"), replace(TABLES, total_steps=2_000_000)),
+    "bouncing-ball": (NetworkConfig(core="gru"), replace(TABLES, total_steps=2_000_000)),
 }
 """World name -> architecture and training."""

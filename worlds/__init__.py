@@ -12,6 +12,7 @@ torch.Size([8, 4])
 """
 
 from worldprobe.worlds._belief_policy import BeliefPolicy, LookaheadPolicy, StatePolicy
+from worldprobe.worlds._bouncing_ball import BouncingBall, BouncingBallConfig
 from worldprobe.worlds._cartpole import CartPole, CartPolePhysics
 from worldprobe.worlds._driver import Driver, DriverStep, VectorDriver
 from worldprobe.worlds._filter import FiniteFilter
@@ -30,6 +31,7 @@ from worldprobe.worlds._mdp import (
 )
 from worldprobe.worlds._memory_chain import MemoryChain
 from worldprobe.worlds._minigrid import minigrid_memory
+from worldprobe.worlds._mountain_hike import MountainHike, MountainHikeConfig
 from worldprobe.worlds._particles import ParticleCollapseWarning, ParticleFilter, ParticleWorld
 from worldprobe.worlds._pendulum import Pendulum, PendulumPhysics
 from worldprobe.worlds._pomdp import PomdpSolution, finite_core, solve_pomdp
@@ -79,6 +81,7 @@ __all__ = [
     # smooth worlds
     "ParticleWorld", "ParticleFilter", "ParticleCollapseWarning", "SmoothWorld",
     "CartPole", "CartPolePhysics", "Pendulum", "PendulumPhysics",
+    "MountainHike", "MountainHikeConfig", "BouncingBall", "BouncingBallConfig",
     # other people's environments
     "GymnasiumWorld", "GymnasiumDriver", "GymnasiumFork", "ForkStep", "minigrid_memory", "popgym_repeat",
     # the registry

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from worldprobe.worlds._bouncing_ball import BouncingBall
 from worldprobe.worlds._cartpole import CartPole
 from worldprobe.worlds._four_rooms import FourRooms
 from worldprobe.worlds._irrelevant import with_irrelevant
 from worldprobe.worlds._memory_chain import MemoryChain
 from worldprobe.worlds._minigrid import minigrid_memory
+from worldprobe.worlds._mountain_hike import MountainHike, MountainHikeConfig
 from worldprobe.worlds._pendulum import Pendulum
 from worldprobe.worlds._popgym import popgym_repeat
 from worldprobe.worlds._prediction import mess3, rrxor
@@ -63,6 +65,11 @@ WORLDS: dict[str, WorldEntry] = {
     "trace-conditioning-omissions": WorldEntry(
         lambda: TraceConditioning(TraceConditioningConfig(omission=0.1)), "the same, but no reward comes after a tenth of the cues"
     ),
+    "mountain-hike": WorldEntry(MountainHike, "a walk along a bent ridge, blind but for a noisy altimeter"),
+    "mountain-hike-rotated": WorldEntry(
+        lambda: MountainHike(MountainHikeConfig(rotated=True)), "the same, and what is up is turned by a hidden multiple of 90 degrees"
+    ),
+    "bouncing-ball": WorldEntry(BouncingBall, "a paddle to keep level with a ball that flies behind a screen; smooth between bounces"),
 }
 
 
