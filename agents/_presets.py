@@ -101,5 +101,14 @@ PRESETS: dict[str, tuple[NetworkConfig, PqnConfig]] = {
     "random-pomdp": (NetworkConfig(core="gru"), TABLES),
     "four-rooms-goals": (NetworkConfig(core="gru", hidden_size=128), replace(TABLES, total_steps=2_000_000)),
     "four-rooms-objects": (NetworkConfig(core="gru", hidden_size=128), replace(TABLES, total_steps=2_000_000)),
+    "memory-chain": (NetworkConfig(core="gru"), TABLES),
+    "repeat-previous": (NetworkConfig(core="gru"), TABLES),
+    "mess3": (NetworkConfig(core="gru"), TABLES),
+    "rrxor": (NetworkConfig(core="gru"), TABLES),
+    "trace-conditioning": (NetworkConfig(core="gru"), TABLES),
+    "trace-conditioning-omissions": (NetworkConfig(core="gru"), TABLES),
+    "mountain-hike": (NetworkConfig(core="gru"), replace(TABLES, total_steps=2_000_000)),
+    "mountain-hike-rotated": (NetworkConfig(core="gru"), replace(TABLES, total_steps=2_000_000)),
+    "bouncing-ball": (NetworkConfig(core="gru"), replace(TABLES, total_steps=2_000_000)),
 }
 """World name -> architecture and training."""

@@ -10,6 +10,7 @@ the one to use.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import tyro
 from numpy.typing import NDArray
 
 from worldprobe.probes import cross_fit, group_folds, history_windows
+from worldprobe.worlds import PredictionWorld, mess3, rrxor
 
 Floats = NDArray[np.float64]
 
@@ -53,26 +55,7 @@ class Study:
     """What torch's initial weights are multiplied by."""
 
 
-def mess3(x: float = 0.05, a: float = 0.85) -> Floats:
-    """Return P(token, next state | state) of Mess3, (3 tokens, 3 states, 3 states)."""
-    b, y = (1 - a) / 2, 1 - 2 * x
-    moves = np.full((3, 3), x) + (y - x) * np.eye(3)
-    return np.stack([moves * np.where(np.arange(3) == token, a, b) for token in range(3)])
-
-
-def rrxor() -> Floats:
-    """Return P(token, next state | state) of random, random, exclusive or: (2 tokens, 5 states, 5 states)."""
-    start, zero, one, true, false = range(5)
-    law = np.zeros((2, 5, 5))
-    for bit, first in ((0, zero), (1, one)):
-        law[bit, start, first] = 0.5
-        for second in (0, 1):
-            law[second, first, true if bit != second else false] = 0.5
-    law[1, true, start] = law[0, false, start] = 1.0
-    return law
-
-
-PROCESSES = {"mess3": mess3(), "rrxor": rrxor()}
+PROCESSES: dict[str, Callable[[], PredictionWorld]] = {"mess3": mess3, "rrxor": rrxor}
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,24 +72,23 @@ class Sample:
     groups: NDArray[np.int64]
 
 
-def sample(law: Floats, study: Study) -> Sample:
-    """Draw sequences from the stationary state, and filter them."""
-    generator, n_states = np.random.default_rng(0), law.shape[1]
-    eigenvalues, vectors = np.linalg.eig(law.sum(axis=0).T)
-    stationary = np.real(vectors[:, np.argmin(np.abs(eigenvalues - 1))])
-    belief = np.tile(stationary / stationary.sum(), (study.n_sequences, 1))
-    state = (generator.random((study.n_sequences, 1)) > belief.cumsum(axis=1)).sum(axis=1)
-    joint = law.transpose(1, 0, 2).reshape(n_states, -1)
-    tokens, beliefs, next_token = [], [], []
+def sample(world: PredictionWorld, study: Study) -> Sample:
+    """Draw sequences from the stationary law, filter them, and predict one token ahead."""
+    n, generator = study.n_sequences, torch.Generator().manual_seed(0)
+    belief_filter = world.belief_filter(frozenset({"observation", "action"}))
+    guess, going_on = torch.zeros(n, dtype=torch.int64), torch.zeros(n, dtype=torch.bool)
+    state = world.reset(n, generator)
+    seen = world.observe(state, generator)
+    belief = belief_filter.start(seen, generator)
+    history: list[tuple[torch.Tensor, ...]] = []
     for _ in range(study.length):
-        drawn = (generator.random((study.n_sequences, 1)) > joint[state].cumsum(axis=1)).sum(axis=1).clip(max=joint.shape[1] - 1)
-        token, state = np.divmod(drawn, n_states)
-        belief = np.einsum("ns,nst->nt", belief, law[token])
-        belief /= belief.sum(axis=1, keepdims=True)
-        for history, value in ((tokens, np.eye(len(law))[token]), (beliefs, belief), (next_token, belief @ law.sum(axis=2).T)):
-            history.append(value)
-    rows = [np.stack(history, axis=1).reshape(-1, history[0].shape[1]) for history in (tokens, beliefs, next_token)]
-    steps, groups = np.tile(np.arange(study.length), study.n_sequences), np.repeat(np.arange(study.n_sequences), study.length)
+        ahead = world.expect_factors(world.predict_belief(belief, guess.unsqueeze(1)))["token"]
+        history.append((seen, world.expect_factors(belief)["hidden"], ahead))
+        state, reward, _ = world.step(state, guess, generator)
+        seen = world.observe(state, generator)
+        belief = belief_filter.update(belief, guess, reward, seen, going_on, generator)
+    rows = [torch.stack(column, 1).flatten(0, 1).double().numpy() for column in zip(*history, strict=True)]
+    steps, groups = np.tile(np.arange(study.length), n), np.repeat(np.arange(n), study.length)
     return Sample(*rows, steps, groups)
 
 
@@ -130,7 +112,7 @@ def read(features: Floats, drawn: Sample) -> tuple[Floats, float]:
 
 def measure(name: str, study: Study) -> pd.DataFrame:
     """Read the belief of one process from everything."""
-    drawn = sample(PROCESSES[name], study)
+    drawn = sample(PROCESSES[name](), study)
     rows: list[dict[str, object]] = [
         {"process": name, "features": "next-token probabilities", "r2": read(drawn.next_token, drawn)[1]},
         {"process": name, "features": "window of 10 tokens", "r2": read(history_windows(drawn.tokens, drawn.steps, 9), drawn)[1]},
@@ -162,7 +144,7 @@ def draw(table: pd.DataFrame, study: Study) -> plt.Figure:
     sns.barplot(table, x="r2", y="features", hue="process", ax=left, errorbar=None)
     sns.move_legend(left, "lower center", bbox_to_anchor=(0.5, 1), ncol=2, title=None)
     left.set(xlabel="held-out R² of the exact belief", ylabel="", xlim=(0, 1))
-    drawn = sample(PROCESSES["mess3"], study)
+    drawn = sample(mess3(), study)
     decoded, _ = read(untrained(drawn, study, 64, 1.0, 0), drawn)
     corners = np.array([[0, 0], [1, 0], [0.5, np.sqrt(0.75)]])
     for ax, beliefs, title in zip(simplices, (drawn.beliefs, decoded), ("Mess3: exact belief", "from an untrained GRU-64"), strict=True):

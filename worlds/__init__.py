@@ -12,6 +12,7 @@ torch.Size([8, 4])
 """
 
 from worldprobe.worlds._belief_policy import BeliefPolicy, LookaheadPolicy, StatePolicy
+from worldprobe.worlds._bouncing_ball import BouncingBall, BouncingBallConfig
 from worldprobe.worlds._cartpole import CartPole, CartPolePhysics
 from worldprobe.worlds._driver import Driver, DriverStep, VectorDriver
 from worldprobe.worlds._filter import FiniteFilter
@@ -28,21 +29,26 @@ from worldprobe.worlds._mdp import (
     solve_rewards,
     successor_representation,
 )
+from worldprobe.worlds._memory_chain import MemoryChain
 from worldprobe.worlds._minigrid import minigrid_memory
+from worldprobe.worlds._mountain_hike import MountainHike, MountainHikeConfig
 from worldprobe.worlds._particles import ParticleCollapseWarning, ParticleFilter, ParticleWorld
 from worldprobe.worlds._pendulum import Pendulum, PendulumPhysics
 from worldprobe.worlds._pomdp import PomdpSolution, finite_core, solve_pomdp
 from worldprobe.worlds._popgym import popgym_repeat
+from worldprobe.worlds._prediction import PredictionWorld, mess3, rrxor
 from worldprobe.worlds._random import RandomConfig, RandomWorld
 from worldprobe.worlds._red_light import RedLight
 from worldprobe.worlds._registry import WORLDS, WorldEntry, make_world
 from worldprobe.worlds._relevance import factor_relevance
+from worldprobe.worlds._repeat_previous import RepeatPrevious
 from worldprobe.worlds._room_goals import RoomGoals, RoomGoalsConfig
 from worldprobe.worlds._room_objects import RoomObjects, RoomObjectsConfig
 from worldprobe.worlds._smooth import SmoothWorld
 from worldprobe.worlds._tables import FiniteTables
 from worldprobe.worlds._tasks import TaskWorld, with_tasks
 from worldprobe.worlds._tmaze import TMaze
+from worldprobe.worlds._trace_conditioning import TraceConditioning, TraceConditioningConfig
 from worldprobe.worlds._world import (
     CHANNELS,
     Belief,
@@ -66,6 +72,7 @@ __all__ = [
     "Driver", "DriverStep", "VectorDriver",
     # finite worlds
     "FiniteTables", "FiniteWorld", "FiniteFilter", "TMaze", "RedLight", "FourRooms", "with_irrelevant", "IrrelevantWorld",
+    "MemoryChain", "RepeatPrevious", "PredictionWorld", "mess3", "rrxor", "TraceConditioning", "TraceConditioningConfig",
     # worlds of many rewards
     "RandomWorld", "RandomConfig", "RoomGoals", "RoomGoalsConfig", "RoomObjects", "RoomObjectsConfig", "with_tasks", "TaskWorld",
     # what is optimal in them, and what for
@@ -74,6 +81,7 @@ __all__ = [
     # smooth worlds
     "ParticleWorld", "ParticleFilter", "ParticleCollapseWarning", "SmoothWorld",
     "CartPole", "CartPolePhysics", "Pendulum", "PendulumPhysics",
+    "MountainHike", "MountainHikeConfig", "BouncingBall", "BouncingBallConfig",
     # other people's environments
     "GymnasiumWorld", "GymnasiumDriver", "GymnasiumFork", "ForkStep", "minigrid_memory", "popgym_repeat",
     # the registry

@@ -18,12 +18,12 @@ def counterfeit_transition(tables: FiniteTables, generator: torch.Generator) -> 
     permutation of its own that leaves no action in place: under uniformly random actions the law stays the same. In a world
     where no action ever matters, running states of equal observation exchange their rows.
     """
-    if _acts(tables).any():
+    if acting_states(tables).any():
         return _exchange_actions(tables, generator)
     return _exchange_states(tables, generator)
 
 
-def _acts(tables: FiniteTables) -> Tensor:
+def acting_states(tables: FiniteTables) -> Tensor:
     """Return in which running states the actions differ, bool (S,)."""
     differs = (tables.transition - tables.transition[0]).abs().amax((0, 2)) > SAME
     return differs & ~tables.terminal
@@ -31,7 +31,7 @@ def _acts(tables: FiniteTables) -> Tensor:
 
 def _exchange_actions(tables: FiniteTables, generator: torch.Generator) -> Tensor:
     transition = tables.transition.clone()
-    pending = _acts(tables).nonzero().squeeze(1)
+    pending = acting_states(tables).nonzero().squeeze(1)
     actions = torch.arange(tables.n_actions)
     while pending.numel():
         order = torch.rand(pending.numel(), tables.n_actions, generator=generator).argsort(1)

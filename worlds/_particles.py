@@ -50,6 +50,14 @@ class ParticleWorld(World):
         """Return log p(reward | vector, action, following) up to a constant: (n, P, d), (n, 1), (n, P, d), (n, 1) -> (n, P)."""
         raise self.unavailable("likelihood of its rewards; leave 'reward' out of the channels")
 
+    def candidates(self, observation: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return first states to choose particles from, (n, count, d), and the logarithms of their weights up to a constant, (n, count).
+
+        They are drawn by `reset` and weighed by their likelihood, unless a world knows a law that is nearer to what is seen.
+        """
+        drawn = self.reset(observation.shape[0] * count, generator)["vector"].reshape(observation.shape[0], count, -1)
+        return drawn, self.log_likelihood(drawn, observation.unsqueeze(1))
+
     # --- the contract of beliefs ----------------------------------------------------------------------------------
 
     def belief_filter(self, channels: frozenset[str]) -> ParticleFilter:
@@ -181,9 +189,11 @@ class ParticleFilter(BeliefFilter):
     def _start(self, observation: Tensor, generator: torch.Generator) -> Belief:
         observation = observation.repeat_interleave(N_GROUPS, 0)
         n, count = observation.shape[0], self._world.n_particles // N_GROUPS
-        candidates = self._world.reset(n * count * OVERSAMPLING, generator)["vector"].reshape(n, count * OVERSAMPLING, -1)
-        log_weights = (_uniform(candidates) + self._seen(candidates, observation)).log_softmax(1)
-        particles = _pick(candidates, systematic(log_weights, count, generator))
+        if "observation" in self.channels:
+            drawn, log_weights = self._world.candidates(observation, count * OVERSAMPLING, generator)
+            particles = _pick(drawn, systematic(log_weights.log_softmax(1), count, generator))
+        else:
+            particles = self._world.reset(n * count, generator)["vector"].reshape(n, count, -1)
         return _joined(particles, _uniform(particles))
 
     def _update(

@@ -8,6 +8,7 @@ import torch
 
 from worldprobe.worlds._belief_mdp import BeliefMdp, belief_mdp
 from worldprobe.worlds._belief_policy import BeliefPolicy, LookaheadPolicy, StatePolicy, evaluate_policy
+from worldprobe.worlds._counterfeit import acting_states
 from worldprobe.worlds._finite import FiniteWorld
 from worldprobe.worlds._irrelevant import IrrelevantWorld
 from worldprobe.worlds._mdp import solve_mdp, solve_mdp_horizon
@@ -41,7 +42,8 @@ class PomdpSolution:
 def solve_pomdp(world: World, channels: frozenset[str], *, n_beliefs: int = 1000, seed: int = 0) -> PomdpSolution:
     """Bound the greatest expected discounted return over an episode, and give a belief policy that earns the lower bound.
 
-    QMDP is tried first: where it earns what the fast informed bound allows, that is J*. Elsewhere the better of it and
+    QMDP is tried first: where it earns what the fast informed bound allows, that is J*. It is J*, too, where no action moves the world
+    and rewards are no channel: nothing that is done then changes what can be earned or known later. Elsewhere the better of it and
     randomised point-based value iteration is the lower bound, and a point-based (sawtooth) bound the upper one.
 
     Parameters
@@ -78,6 +80,8 @@ def solve_pomdp(world: World, channels: frozenset[str], *, n_beliefs: int = 1000
     value = evaluate_policy(mdp, policy)
     upper = float(mdp.first_weights @ (mdp.first_beliefs @ informed_values(mdp)[-1].T).amax(1))
     names = ("QMDP", "fast informed bound")
+    if "reward" not in channels and not acting_states(core.tables).any():
+        upper, names = value.discounted, ("QMDP", "the same, as no action moves this world")
     if upper - value.discounted > EXACT:
         generator = torch.Generator().manual_seed(seed)
         planned = _plan(mdp, policy, n_beliefs, generator)

@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from worldprobe.worlds._bouncing_ball import BouncingBall
 from worldprobe.worlds._cartpole import CartPole
 from worldprobe.worlds._four_rooms import FourRooms
 from worldprobe.worlds._irrelevant import with_irrelevant
+from worldprobe.worlds._memory_chain import MemoryChain
 from worldprobe.worlds._minigrid import minigrid_memory
+from worldprobe.worlds._mountain_hike import MountainHike, MountainHikeConfig
 from worldprobe.worlds._pendulum import Pendulum
 from worldprobe.worlds._popgym import popgym_repeat
+from worldprobe.worlds._prediction import mess3, rrxor
 from worldprobe.worlds._random import RandomConfig, RandomWorld
 from worldprobe.worlds._red_light import RedLight
+from worldprobe.worlds._repeat_previous import RepeatPrevious
 from worldprobe.worlds._room_goals import RoomGoals
 from worldprobe.worlds._room_objects import RoomObjects
 from worldprobe.worlds._tasks import with_tasks
 from worldprobe.worlds._tmaze import TMaze
+from worldprobe.worlds._trace_conditioning import TraceConditioning, TraceConditioningConfig
 from worldprobe.worlds._world import World
 
 
@@ -51,6 +57,19 @@ WORLDS: dict[str, WorldEntry] = {
     "four-rooms-objects": WorldEntry(
         RoomObjects, "four rooms with things of three classes to pick up, all in sight; a reward for every class"
     ),
+    "memory-chain": WorldEntry(MemoryChain, "a cue, twenty silent steps, a question"),
+    "repeat-previous": WorldEntry(RepeatPrevious, "name the symbol of two steps ago, of four kinds, at every step"),
+    "mess3": WorldEntry(mess3, "guess the next token of a hidden process whose states each prefer one"),
+    "rrxor": WorldEntry(rrxor, "guess the next bit of: two fair ones, then their exclusive or, again and again"),
+    "trace-conditioning": WorldEntry(TraceConditioning, "a cue, then a reward after a random delay: nothing to do but to expect it"),
+    "trace-conditioning-omissions": WorldEntry(
+        lambda: TraceConditioning(TraceConditioningConfig(omission=0.1)), "the same, but no reward comes after a tenth of the cues"
+    ),
+    "mountain-hike": WorldEntry(MountainHike, "a walk along a bent ridge, blind but for a noisy altimeter"),
+    "mountain-hike-rotated": WorldEntry(
+        lambda: MountainHike(MountainHikeConfig(rotated=True)), "the same, and what is up is turned by a hidden multiple of 90 degrees"
+    ),
+    "bouncing-ball": WorldEntry(BouncingBall, "a paddle to keep level with a ball that flies behind a screen; smooth between bounces"),
 }
 
 

@@ -16,8 +16,8 @@ class SmoothWorld(ParticleWorld):
     """s' = f(s, force of a) + process noise, o = g(s) + observation noise, r = c(s, force, s') + reward noise, all Gaussian.
 
     A subclass gives f (`dynamics`), g (`sense`) and c (`pay`) as pure torch functions of vectors with any leading
-    dimensions, its `reset` and its `factor_values`; simulation, particle filter and Jacobians follow. A state in which the
-    episode `has_ended` stays where it is and pays nothing.
+    dimensions, its `reset` and its `factor_values`; simulation, particle filter and Jacobians follow. Where walls keep the state in
+    bounds, noise included, it gives `confine`, too. A state in which the episode `has_ended` stays where it is and pays nothing.
 
     Parameters
     ----------
@@ -84,6 +84,10 @@ class SmoothWorld(ParticleWorld):
     def pay(self, vector: Tensor, force: Tensor, following: Tensor) -> Tensor:
         """Return the noiseless reward: (..., d), (...), (..., d) -> (...)."""
 
+    def confine(self, vector: Tensor) -> Tensor:
+        """Return where walls put a state that went out of bounds: (..., d) -> (..., d). There are none, unless a world says otherwise."""
+        return vector
+
     def has_ended(self, vector: Tensor) -> Tensor:
         """Return whether a state is terminal: (..., d) -> bool (...). Nowhere, unless a world says otherwise."""
         return torch.zeros(vector.shape[:-1], dtype=torch.bool, device=vector.device)
@@ -101,7 +105,7 @@ class SmoothWorld(ParticleWorld):
         force = self.forces.to(before.device)[action]
         moved = self.dynamics(before, force) + self.process_noise.to(before.device) * _normal(before, generator)
         ended = self.has_ended(before)
-        following = torch.where(ended.unsqueeze(-1), before, moved)
+        following = torch.where(ended.unsqueeze(-1), before, self.confine(moved))
         reward = self.pay(before, force, following)
         if self.reward_noise:
             reward = reward + self.reward_noise * _normal(reward, generator)
@@ -110,9 +114,10 @@ class SmoothWorld(ParticleWorld):
     def jacobian(self, state: State, action: Tensor) -> tuple[Tensor, Tensor]:
         """Return the derivatives of the noiseless next state by the state (n, d, d) and by the force (n, d).
 
-        Entry [i, j, k] of the first is d s'_j / d s_k of row i. Taken of `dynamics`, that is of a running episode.
+        Entry [i, j, k] of the first is d s'_j / d s_k of row i, of a running episode. At the edge itself, where a wall is just reached
+        or a bound just met, the derivative is that of one side.
         """
-        differentiate = torch.func.vmap(torch.func.jacrev(self.dynamics, argnums=(0, 1)))
+        differentiate = torch.func.vmap(torch.func.jacrev(lambda vector, force: self.confine(self.dynamics(vector, force)), argnums=(0, 1)))
         by_state, by_force = differentiate(state["vector"], self.forces.to(action.device)[action])
         return by_state, by_force
 
