@@ -79,26 +79,24 @@ class Sokoban(World):
 
     def observe(self, state: State, generator: torch.Generator) -> Tensor:
         """Return the planes (wall, target, box, agent), float32 (n, 4, size, size)."""
-        agent = one_hot(state["agent"], self.config.size**2)
+        agent = torch.zeros_like(state["walls"]).scatter_(1, state["agent"].unsqueeze(1), True)
         planes = torch.stack([state["walls"], state["targets"], state["boxes"], agent], 1)
         return planes.float().view(-1, *self.observation_shape)
 
     def step(self, state: State, action: Tensor, generator: torch.Generator) -> tuple[State, Tensor, Tensor]:
         """Move every state by its action: (next state, reward float32 (n,), terminated bool (n,)). `state` is not changed."""
-        offset, rows = self.offsets[action], torch.arange(len(action))
+        offset, running = self.offsets[action], ~solved(state)
         walls, targets, boxes = state["walls"], state["targets"], state["boxes"]
-        running = ~solved(state)
         front = state["agent"] + offset
         beyond = (front + offset).clamp(0, walls.shape[1] - 1)  # outside the board only if a wall is in front
-        has_box = boxes[rows, front]
-        pushes = has_box & ~walls[rows, beyond] & ~boxes[rows, beyond] & running
-        moves = (pushes | ~(has_box | walls[rows, front])) & running
-        pushed = boxes.clone()
-        pushed[rows, front] = has_box & ~pushes
-        pushed[rows[pushes], beyond[pushes]] = True
-        moved = {**state, "boxes": pushed, "agent": torch.where(moves, front, state["agent"])}
+        ahead = torch.stack([front, beyond], 1)
+        walled, boxed, aimed = (plane.gather(1, ahead) for plane in (walls, boxes, targets))
+        pushes = running & boxed[:, 0] & ~(walled | boxed)[:, 1]
+        moves = running & ~walled[:, 0] & (pushes | ~boxed[:, 0])
+        after = torch.stack([boxed[:, 0] & ~pushes, boxed[:, 1] | pushes], 1)
+        moved = {**state, "boxes": boxes.scatter(1, ahead, after), "agent": torch.where(moves, front, state["agent"])}
         terminated = solved(moved)
-        gained = (targets[rows, beyond].float() - targets[rows, front].float()) * pushes
+        gained = (aimed[:, 1].float() - aimed[:, 0].float()) * pushes
         reward = self.config.step_reward + self.config.box_reward * gained + self.config.solved_reward * terminated
         return moved, reward * running, terminated
 
