@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone, is_classifier
+from sklearn.metrics import check_scoring
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import has_fit_parameter
 
 from worldprobe.probes._ridge import RidgeProbe
-from worldprobe.probes._splits import check_folds
+from worldprobe.probes._splits import check_folds, group_folds
 from worldprobe.probes._validation import Floats, Integers
 
 
@@ -66,8 +70,8 @@ def cross_fit(
     folds : array_like, shape (n_samples,)
         Outer fold of each row, of whole groups (`group_folds`).
     estimator : scikit-learn estimator, optional
-        `RidgeProbe()` by default. Estimators with `fit_folds` (all probes here) are given groups and mask; any other is fitted by
-        `fit(X, Y)` on the rows outside each fold, and takes no mask.
+        `RidgeProbe()` by default. Estimators with `fit_folds` (all probes here) are given groups and mask; any other is fitted on the
+        rows outside each fold, with their groups if its `fit`, or that of a pipeline's last step, takes any, and knows no mask.
     mask : array_like of bool, shape (n_samples,) or (n_samples, n_targets), optional
         Which labels exist. Rows without labels are predicted all the same.
 
@@ -102,6 +106,70 @@ def cross_fit(
     return CrossFit(_reassemble(by_fold, parts), parts, fitted, classes)
 
 
+def cross_validate(
+    estimator: Any,
+    X: ArrayLike,
+    Y: ArrayLike,
+    groups: ArrayLike,
+    *,
+    folds: ArrayLike | None = None,
+    scoring: str | Callable[..., float] | Mapping[str, str | Callable[..., float]] | None = None,
+    mask: ArrayLike | None = None,
+) -> pd.DataFrame:
+    """Score an estimator on held-out groups, as scikit-learn's function of this name does, but hand the groups to `fit` as well.
+
+    Parameters
+    ----------
+    estimator : scikit-learn estimator
+        A probe, or any other; a pipeline's last step is given the groups too.
+    X : array_like, shape (n_samples, n_features)
+    Y : array_like, shape (n_samples,) or (n_samples, n_targets)
+    groups : array_like, shape (n_samples,)
+        Group (episode) of each row.
+    folds : array_like, shape (n_samples,), optional
+        Outer folds of whole groups; five by default (`group_folds`).
+    scoring : str, callable, or dict of such, optional
+        Scores by scikit-learn's names ("r2", "neg_log_loss", ...), or functions of (estimator, X, Y); the estimator's own by default.
+    mask : array_like of bool, shape (n_samples,), optional
+        Rows that have labels; others are neither learned from nor scored.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per fold: fold, n_training, n_held_out, and a column per score ("score" unless `scoring` names them).
+
+    Raises
+    ------
+    ValueError
+        If a fold splits a group, or the mask is not one per row.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from worldprobe.probes import RandomFeatures, RidgeProbe, cross_validate
+    >>> rng = np.random.default_rng(0)
+    >>> X, groups = rng.normal(size=(1000, 3)), np.repeat(np.arange(50), 20)
+    >>> scores = cross_validate(make_pipeline(RandomFeatures(200), RidgeProbe()), X, np.abs(X[:, 0]), groups, scoring="r2")
+    >>> list(scores.columns), bool(scores.score.min() > 0.7)
+    (['fold', 'n_training', 'n_held_out', 'score'], True)
+    """
+    rows, targets = np.asarray(X), np.asarray(Y)
+    known = np.ones(len(rows), np.bool_) if mask is None else np.asarray(mask)
+    if known.shape != (len(rows),) or known.dtype != np.bool_:
+        raise ValueError(f"mask must be boolean, one entry per row: expected shape ({len(rows)},), got {known.dtype} of {known.shape}")
+    parts = check_folds(group_folds(groups) if folds is None else folds, groups, len(rows))
+    rows, targets, labels, parts = rows[known], targets[known], np.asarray(groups)[known], parts[known]
+    named = scoring if isinstance(scoring, Mapping) else {"score": scoring}
+    scorers = {name: check_scoring(estimator, score) for name, score in named.items()}
+    table = []
+    for fold, fitted in enumerate(_fit_each(estimator, rows, targets, parts, labels, None)):
+        held = parts == fold
+        scores = {name: float(scorer(fitted, rows[held], targets[held])) for name, scorer in scorers.items()}
+        table.append({"fold": fold, "n_training": int((~held).sum()), "n_held_out": int(held.sum()), **scores})
+    return pd.DataFrame(table)
+
+
 def _fit_each(
     estimator: Any, X: NDArray[Any], Y: NDArray[Any], folds: Integers, groups: ArrayLike, mask: ArrayLike | None
 ) -> Sequence[Predictor]:
@@ -110,8 +178,20 @@ def _fit_each(
         return estimator.fit_folds(X, Y, folds, groups=groups, mask=mask)
     if mask is not None:
         raise ValueError(f"{type(estimator).__name__} takes no mask; leave out the rows without labels, or use a probe of this package")
-    fitted: list[Predictor] = [clone(estimator).fit(X[folds != fold], Y[folds != fold]) for fold in range(int(folds.max()) + 1)]
+    labels, by_name = np.asarray(groups), _groups_argument(estimator)
+    training_sets = [np.flatnonzero(folds != fold) for fold in range(int(folds.max()) + 1)]
+    fitted: list[Predictor] = [
+        clone(estimator).fit(X[rows], Y[rows], **({} if by_name is None else {by_name: labels[rows]})) for rows in training_sets
+    ]
     return fitted
+
+
+def _groups_argument(estimator: Any) -> str | None:
+    """Return the keyword by which an estimator's `fit` takes groups: its own, or that of a pipeline's last step; None if neither does."""
+    if isinstance(estimator, Pipeline):
+        name, last = estimator.steps[-1]
+        return f"{name}__groups" if has_fit_parameter(last, "groups") else None
+    return "groups" if has_fit_parameter(estimator, "groups") else None
 
 
 def _predict(estimator: Any, X: NDArray[Any]) -> Any:

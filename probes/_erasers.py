@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors.numpy import load_file, save_file
 from scipy.optimize import brentq
 
+from worldprobe.probes._fold_moments import FoldMoments, MomentAccumulator
 from worldprobe.probes._logistic import LogisticProbe
-from worldprobe.probes._statistics import MomentAccumulator
 from worldprobe.probes._validation import Floats, check_finite, check_real_targets
 
 CORRELATION_TOLERANCE = 1e-6
@@ -86,7 +86,36 @@ class EraserFitter:
     """
 
     def __init__(self) -> None:
-        self._sums: MomentAccumulator | None = None
+        self._accumulator = MomentAccumulator(n_folds=1)
+
+    @classmethod
+    def from_moments(cls, moments: FoldMoments) -> Self:
+        """Take the sums of rows that were read before: X are the activations, Y is the concept (`moments.subset` selects columns).
+
+        Raises
+        ------
+        ValueError
+            If columns of the concept differ in their labelled rows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from worldprobe.probes import EraserFitter, RidgeProbe, collect_moments
+        >>> goal = np.random.default_rng(0).integers(3, size=900)
+        >>> X = np.random.default_rng(1).normal(size=(900, 8)) + np.eye(3, 8)[goal]
+        >>> moments = collect_moments([(X, np.eye(3)[goal], np.arange(900) // 10)])
+        >>> probe, eraser = RidgeProbe().fit_moments(moments), EraserFitter.from_moments(moments).leace()
+        >>> eraser.rank
+        2
+        """
+        if len(moments.shares) > 1:
+            raise ValueError(
+                f"all columns of a concept must have the same labelled rows; these have {len(moments.shares)} different masks: select some "
+                "by `moments.subset(targets=...)`"
+            )
+        fitter = cls()
+        fitter._accumulator = MomentAccumulator.of_total(moments)
+        return fitter
 
     def update(self, X: ArrayLike, Z: ArrayLike) -> Self:
         """Add rows.
@@ -107,9 +136,7 @@ class EraserFitter:
         rows = np.asarray(X)
         check_finite(rows, "X")
         concept = check_real_targets(rows, Z).reshape(len(rows), -1)
-        if self._sums is None:
-            self._sums = MomentAccumulator(1, np.zeros(concept.shape[1], np.int64))
-        self._sums.update(rows, concept, np.zeros(len(rows), np.int64), np.broadcast_to(np.True_, concept.shape))
+        self._accumulator.update(rows, concept, np.zeros(len(rows), np.int64))
         return self
 
     def leace(self) -> Eraser:
@@ -179,9 +206,9 @@ class EraserFitter:
 
     def _covariances(self) -> tuple[Floats, Floats, Floats]:
         """Return the mean, the covariance of the activations, and theirs with the concept in units of its standard deviation."""
-        if self._sums is None:
+        if not self._accumulator.shares:
             raise ValueError("there are no rows yet; call `update` first")
-        _, (moments,) = next(self._sums.shares())
+        ((_, (moments,)),) = self._accumulator.shares
         xx, xz, zz = moments.about(moments.x_mean, moments.y_mean)
         varies = ~moments.constant_targets
         if not varies.any():

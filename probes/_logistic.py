@@ -13,12 +13,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from worldprobe.probes._coded_batches import Batches, CodedBatches
+from worldprobe.probes._fold_moments import BLOCK_ENTRIES
 from worldprobe.probes._labels import Classes, Labels
 from worldprobe.probes._losses import clip_probabilities
 from worldprobe.probes._nested import choose, inner_losses, nested_losses
 from worldprobe.probes._softmax_paths import SoftmaxPaths
 from worldprobe.probes._splits import check_folds, inner_folds
-from worldprobe.probes._statistics import BLOCK_ENTRIES
 from worldprobe.probes._survey import ArrayRows, LabelledRows
 from worldprobe.probes._validation import Floats, check_alphas, check_features, unfitted_copy
 
@@ -106,7 +106,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         """
         X, labels = self._checked(X, Y, mask)
         one = len(self.alphas) == 1
-        parts = np.zeros(len(X), np.int64) if one else inner_folds(groups, folds, len(X), self.n_folds, self.random_state)
+        parts = np.zeros(len(X), np.int64) if one else inner_folds(self, X, groups, folds)
         rows = ArrayRows(X, labels.codes, labels.mask, parts, int(parts.max()) + 1)
         return self._fit_rows(rows, labels.classes, in_memory=True)
 
@@ -182,7 +182,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         one = len(self.alphas) == 1
         left_out: list[set[int]] = [set()] if one else [set(), *({fold} for fold in range(rows.n_folds))]
         paths = self._paths(rows, classes, left_out, in_memory=in_memory)
-        return self._learn(paths, (), classes, None if one else inner_losses(paths))
+        return self._learn(paths, (), classes, None if one else inner_losses(paths)[1])
 
     def _paths(self, rows: LabelledRows, classes: Classes, left_out: Sequence[Collection[int]], *, in_memory: bool = True) -> SoftmaxPaths:
         """Solve all training sets."""

@@ -102,7 +102,7 @@ class RankLimitedProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         alphas, Y = check_alphas(self.alphas), targets.reshape(len(X), -1)
         self.alpha_ = float(alphas[0])
         if len(alphas) > 1:
-            parts = inner_folds(groups, folds, len(X), self.n_folds, self.random_state)
+            parts = inner_folds(self, X, groups, folds)
             losses = [self._losses(X, Y, known & (parts != fold), known & (parts == fold), alphas) for fold in range(int(parts.max()) + 1)]
             self.alpha_ = float(alphas[np.argmin(np.sum(losses, axis=0))])
         if not np.any(np.ptp(Y[known], axis=0) > 0):

@@ -81,6 +81,18 @@ def bits_per_label(labels: ArrayLike, probabilities: ArrayLike, classes: ArrayLi
     return float(group_log_losses(labels, probabilities, np.zeros(n_samples, np.int64), classes, mask).sum() / n_labels)
 
 
+def log_loss(labels: ArrayLike, probabilities: ArrayLike, classes: ArrayLike | None = None, mask: ArrayLike | None = None) -> float:
+    """Return the mean log-loss in nats; arguments as in `group_log_losses`.
+
+    Examples
+    --------
+    >>> from worldprobe.probes import log_loss
+    >>> round(log_loss([0, 1], [[0.5, 0.5], [0.5, 0.5]]), 4)
+    0.6931
+    """
+    return bits_per_label(labels, probabilities, classes, mask) * float(np.log(2))
+
+
 @dataclass(frozen=True, eq=False)
 class ClassReport:
     """How well each class is named; classes are those that occur among labels or predictions."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from itertools import combinations
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 
+from worldprobe.probes._threads import map_in_threads
 from worldprobe.probes._validation import Floats, Integers
 
 
@@ -23,30 +24,42 @@ class Path(Protocol):
         """Return the summed loss on a held-out fold, (n_choices, n_targets)."""
 
 
-class Problem(Protocol):
+P_co = TypeVar("P_co", bound=Path, covariant=True)
+
+
+class Problem(Protocol[P_co]):
     """Rows in folds, from which any training set can be solved."""
 
     @property
     def n_folds(self) -> int:
         """Number of folds."""
 
-    def path(self, without: Collection[int]) -> Path:
+    def path(self, without: Collection[int]) -> P_co:
         """Solve the training set of all folds but those in `without`."""
 
 
-def inner_losses(problem: Problem) -> Floats:
-    """Return the loss of every choice, (n_choices, n_targets), each fold judged by the solution of the others."""
-    losses: Floats = np.sum([problem.path({fold}).losses(fold) for fold in range(problem.n_folds)], axis=0)
-    return losses
+def inner_losses(problem: Problem[P_co]) -> tuple[P_co, Floats]:
+    """Return the solution of all folds, and the loss of every choice (n_choices, n_targets), each fold judged by that of the others."""
+
+    def judged(fold: int | None) -> P_co | Floats:
+        return problem.path(()) if fold is None else problem.path({fold}).losses(fold)
+
+    *losses, path = map_in_threads(judged, [*range(problem.n_folds), None])
+    return cast(P_co, path), np.sum(cast(list[Floats], losses), axis=0)
 
 
-def nested_losses(problem: Problem) -> list[Floats]:
+def nested_losses(problem: Problem[P_co]) -> list[Floats]:
     """Return, for each outer fold, the loss of every choice on the remaining folds, never having seen the outer one."""
     losses: list[Floats] = [np.zeros(()) for _ in range(problem.n_folds)]
-    for one, other in combinations(range(problem.n_folds), 2):
-        path = problem.path({one, other})
-        losses[one] = losses[one] + path.losses(other)
-        losses[other] = losses[other] + path.losses(one)
+    pairs = list(combinations(range(problem.n_folds), 2))
+
+    def both(pair: tuple[int, int]) -> tuple[Floats, Floats]:
+        path = problem.path(pair)
+        return path.losses(pair[1]), path.losses(pair[0])
+
+    for (one, other), (of_other, of_one) in zip(pairs, map_in_threads(both, pairs), strict=True):
+        losses[one] = losses[one] + of_other
+        losses[other] = losses[other] + of_one
     return losses
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -11,18 +10,19 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from worldprobe.probes._nested import choose, inner_losses, nested_losses
-from worldprobe.probes._ridge_path import RidgePath, RidgeProblem, block_multipliers
-from worldprobe.probes._splits import StreamedFolds, check_folds, inner_folds
-from worldprobe.probes._statistics import BLOCK_ENTRIES, MomentAccumulator, Moments, shared_masks
+from worldprobe.probes._fold_moments import BLOCK_ENTRIES, Batch, FoldMoments, MomentAccumulator, collect_moments
+from worldprobe.probes._moments import Moments
+from worldprobe.probes._nested import inner_losses, nested_losses
+from worldprobe.probes._ridge_choice import RidgeShare
+from worldprobe.probes._ridge_path import RidgeProblem, block_multipliers
+from worldprobe.probes._splits import check_folds, inner_folds
 from worldprobe.probes._validation import (
     Floats,
     Integers,
     check_alphas,
     check_features,
-    check_labelled,
+    check_float_targets,
     check_mask,
-    check_real_targets,
     unfitted_copy,
 )
 
@@ -71,7 +71,7 @@ class RidgeProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
     Notes
     -----
-    Rows are read once, into the moments of each fold (`MomentAccumulator`); one eigendecomposition per training set then gives all
+    Rows are read once, into the moments of each fold (`FoldMoments`); one eigendecomposition per training set then gives all
     penalties, all targets, and their held-out losses. A mask that differs between targets costs one decomposition per distinct mask.
 
     Examples
@@ -122,14 +122,11 @@ class RidgeProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         ValueError
             If an entry is NaN, a group lies in two folds, a target has no labels, or no target varies.
         """
-        X, targets = self._checked(X, Y)
-        one = self._n_choices == 1
-        parts = np.zeros(len(X), np.int64) if one else inner_folds(groups, folds, len(X), self.n_folds, self.random_state)
-        shares = []
-        for labels, problem in self._problems(X, targets.reshape(len(X), -1), parts, mask):
-            losses, null = (None, None) if one else (inner_losses(problem), problem.null_losses())
-            shares.append(_Share.of(labels, problem.path(()), losses, null))
-        return self._learn(shares, targets.ndim)
+
+        def deal(rows: NDArray[Any]) -> Integers:
+            return np.zeros(len(rows), np.int64) if self._n_choices == 1 else inner_folds(self, rows, groups, folds)
+
+        return self._fit(self._moments(X, Y, deal, mask))
 
     def fit_folds(
         self, X: ArrayLike, Y: ArrayLike, folds: ArrayLike, groups: ArrayLike | None = None, mask: ArrayLike | None = None
@@ -139,26 +136,24 @@ class RidgeProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         Probe f equals a `fit` on the rows outside fold f with `folds=` their folds; but the rows are read once for all probes, and each
         pair of folds is left out once. Needs three folds or more, two where there is a single penalty. Parameters are those of `fit`.
         """
-        X, targets = self._checked(X, Y)
         one = self._n_choices == 1
-        outer = check_folds(folds, groups, len(X), least=2 if one else 3)
-        probes: list[list[_Share]] = [[] for _ in range(int(outer.max()) + 1)]
-        for labels, problem in self._problems(X, targets.reshape(len(X), -1), outer, mask):
+        moments = self._moments(X, Y, lambda rows: check_folds(folds, groups, len(rows), least=2 if one else 3), mask)
+        probes: list[list[RidgeShare]] = [[] for _ in range(moments.n_folds)]
+        for share in moments.shares:
+            problem = self._problem(share.folds, moments)
             nested = [None] * len(probes) if one else nested_losses(problem)
             for fold, (shares, losses) in enumerate(zip(probes, nested, strict=True)):
                 null = None if one else problem.but(fold).null_losses()
-                shares.append(_Share.of(labels, problem.path({fold}), losses, null))
-        return [unfitted_copy(self)._learn(shares, targets.ndim) for shares in probes]
+                shares.append(RidgeShare.of(share.targets, problem.path({fold}), losses, null))
+        return [unfitted_copy(self)._learn(shares, moments.n_dimensions) for shares in probes]
 
-    def fit_batches(self, batches: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]]) -> Self:
-        """Fit rows that come in batches, of which one at a time is held in memory.
-
-        Each group goes to the inner fold that has the fewest rows when it first arrives; `random_state` is not used.
+    def fit_batches(self, batches: Iterable[Batch]) -> Self:
+        """Fit rows that come in batches, of which one at a time is held in memory; `random_state` is not used.
 
         Parameters
         ----------
-        batches : iterable of (X, Y, groups)
-            As `fit` takes them. A group may go on in the next batch; rows without labels are left out by the caller.
+        batches : iterable of (X, Y, groups) or (X, Y, groups, mask)
+            As `collect_moments` takes them.
 
         Raises
         ------
@@ -176,13 +171,35 @@ class RidgeProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         >>> round(float(RidgeProbe().fit_batches(recording()).coef_[0]), 3)
         1.0
         """
-        accumulator, n_dimensions = self._stream(batches)
-        targets, moments = next(iter(accumulator.shares()))
-        problem, one = self._problem([fold for fold in moments if fold.n]), self._n_choices == 1
-        if not one and problem.n_folds < 2:
-            raise ValueError("choosing a penalty needs at least 2 groups, got 1; give a single penalty in `alphas`, or more groups")
-        losses, null = (None, None) if one else (inner_losses(problem), problem.null_losses())
-        return self._learn([_Share.of(targets, problem.path(()), losses, null)], n_dimensions)
+        checked = ((check_features(self, X, reset=not number), *rest) for number, (X, *rest) in enumerate(batches))
+        return self._fit(collect_moments(checked, self.n_folds, self.precision))
+
+    def fit_moments(self, moments: FoldMoments) -> Self:
+        """Fit from sums that were collected before, without any row; their folds are the inner folds.
+
+        Parameters
+        ----------
+        moments : FoldMoments
+            From `collect_moments`, or a `subset` of them. `n_folds`, `precision` and `random_state` are not used.
+
+        Raises
+        ------
+        ValueError
+            What `fit` refuses.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from worldprobe.probes import RidgeProbe, collect_moments
+        >>> X = np.random.default_rng(0).normal(size=(600, 4))
+        >>> moments = collect_moments([(X, X[:, 1], np.arange(600) // 10)])
+        >>> RidgeProbe(alphas=(1e-9,)).fit_moments(moments).coef_.round(3).tolist()[1]
+        1.0
+        """
+        self.n_features_in_ = moments.n_features
+        if hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        return self._fit(moments)
 
     def predict(self, X: ArrayLike) -> Floats:
         """Return predictions, (n_samples,) or (n_samples, n_targets) as Y was."""
@@ -204,51 +221,36 @@ class RidgeProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         """Number of penalties and multipliers to choose from."""
         return len(self.alphas) * (1 if self.blocks is None else len(block_multipliers(len(self.blocks))))
 
-    def _checked(self, X: ArrayLike, Y: ArrayLike, *, reset: bool = True) -> tuple[NDArray[Any], Floats]:
-        """Return X and Y as finite arrays, or refuse them or the parameters."""
-        X = check_features(self, X, reset=reset)
-        check_alphas(self.alphas)
-        if self.precision not in ("float64", "float32"):
-            raise ValueError(f"precision must be 'float64' or 'float32'; got {self.precision!r}")
-        if self.blocks is not None and sum(self.blocks) != X.shape[1]:
-            raise ValueError(
-                f"blocks must add up to the {X.shape[1]} features of X; got {tuple(self.blocks)}, which adds up to {sum(self.blocks)}"
-            )
-        return X, check_real_targets(X, Y)
+    def _moments(self, X: ArrayLike, Y: ArrayLike, deal: Callable[[NDArray[Any]], Integers], mask: ArrayLike | None) -> FoldMoments:
+        """Read checked rows into the folds that `deal` gives them."""
+        X = check_features(self, X, reset=True)
+        targets = check_float_targets(X, Y)
+        columns = targets.reshape(len(X), -1)
+        labelled = None if mask is None else check_mask(mask, columns.shape)
+        folds = deal(X)
+        accumulator = MomentAccumulator(int(folds.max()) + 1, self.precision)
+        return accumulator.update(X, columns, folds, labelled).result(targets.ndim)
 
-    def _problems(self, X: NDArray[Any], Y: Floats, folds: Integers, mask: ArrayLike | None) -> Iterator[tuple[Integers, RidgeProblem]]:
-        """Read the rows; yield, for each distinct mask, the targets that have it and their problem."""
-        labelled = check_labelled(check_mask(mask, Y.shape))
-        accumulator = MomentAccumulator(int(folds.max()) + 1, shared_masks(labelled), self.precision).update(X, Y, folds, labelled)
-        for targets, moments in accumulator.shares():
-            yield targets, self._problem(moments)
+    def _fit(self, moments: FoldMoments) -> Self:
+        """Choose and solve."""
+        shares, one = [], self._n_choices == 1
+        for share in moments.shares:
+            problem = self._problem([fold for fold in share.folds if fold.n], moments)
+            if not one and problem.n_folds < 2:
+                raise ValueError("choosing a penalty needs at least 2 groups, got 1; give a single penalty in `alphas`, or more groups")
+            path, losses = (problem.path(()), None) if one else inner_losses(problem)
+            shares.append(RidgeShare.of(share.targets, path, losses, None if one else problem.null_losses()))
+        return self._learn(shares, moments.n_dimensions)
 
-    def _stream(self, batches: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]]) -> tuple[MomentAccumulator, int]:
-        """Sum up all batches; return the moments, and how many axes Y has."""
-        deal, accumulator, shape = StreamedFolds(self.n_folds), None, None
-        for X, Y, groups in batches:
-            rows, targets = self._checked(X, Y, reset=accumulator is None)
-            columns = targets.reshape(len(rows), -1)
-            if accumulator is None:
-                shape, accumulator = (
-                    targets.shape[1:],
-                    MomentAccumulator(self.n_folds, np.zeros(columns.shape[1], np.int64), self.precision),
-                )
-            if targets.shape[1:] != shape:
-                raise ValueError(f"Y must have the same columns in every batch: expected (n_samples, *{shape}), got {targets.shape}")
-            accumulator.update(rows, columns, deal.deal(groups, len(rows)), np.broadcast_to(np.True_, columns.shape))
-        if accumulator is None or shape is None:
-            raise ValueError("there are no batches: expected one (X, Y, groups) or more, got none")
-        return accumulator, 1 + len(shape)
+    def _problem(self, folds: Sequence[Moments], moments: FoldMoments) -> RidgeProblem:
+        """Return what is to be solved for targets whose moments in each fold are these, a share of `moments`."""
+        alphas, widths = check_alphas(self.alphas), (moments.n_features,) if self.blocks is None else tuple(self.blocks)
+        if sum(widths) != moments.n_features:
+            raise ValueError(f"blocks must add up to the {moments.n_features} features of X; got {widths}, which adds up to {sum(widths)}")
+        multipliers = np.repeat(block_multipliers(len(widths)), widths, axis=1)
+        return RidgeProblem(folds, alphas, multipliers, np.dtype(moments.precision))
 
-    def _problem(self, folds: Sequence[Moments]) -> RidgeProblem:
-        """Return what is to be solved for targets of these moments."""
-        widths = (len(folds[0].shift),) if self.blocks is None else tuple(self.blocks)
-        return RidgeProblem(
-            folds, check_alphas(self.alphas), np.repeat(block_multipliers(len(widths)), widths, axis=1), np.dtype(self.precision)
-        )
-
-    def _learn(self, shares: Sequence[_Share], n_dimensions: int) -> Self:
+    def _learn(self, shares: Sequence[RidgeShare], n_dimensions: int) -> Self:
         """Keep what was chosen, with the targets of all shares in their own order."""
         if not any(share.varies for share in shares):
             raise ValueError("every target is constant on the training rows, so there is nothing to decode (see `estimability`)")
@@ -264,34 +266,3 @@ class RidgeProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self.block_multipliers_ = candidates[np.concatenate([share.candidates for share in shares])[order]]
         self.cv_scores_ = np.concatenate([share.scores for share in shares], axis=1)[:, order]
         return self
-
-
-@dataclass(frozen=True, eq=False)
-class _Share:
-    """What was chosen for the targets that share a mask."""
-
-    targets: Integers
-    varies: bool
-    shift: Floats
-    coefficients: Floats
-    """(n_targets, n_features)"""
-    offset: Floats
-    alphas: Floats
-    candidates: Integers
-    """Number of the chosen block multipliers (n_targets,)."""
-    scores: Floats
-    """Held-out R^2 (n_alphas, n_targets), at the best multipliers; NaN where nothing was held out."""
-
-    @classmethod
-    def of(cls, targets: Integers, path: RidgePath, losses: Floats | None, null: Floats | None) -> Self:
-        """Choose by held-out `losses` (n_choices, n_targets), which `null` says the scale of; None: there is one choice."""
-        training, shape = path.training, (len(path.alphas), len(targets))
-        if losses is None or null is None:
-            chosen, scores = np.zeros(len(targets), np.int64), np.full(shape, np.nan)
-        else:
-            best = losses.reshape(-1, *shape).min(axis=0)
-            chosen, scores = choose(losses), 1.0 - np.divide(best, null, out=np.ones(shape), where=null > 0)
-        candidates, alphas = np.divmod(chosen, len(path.alphas))
-        solution = path.solve(chosen)
-        varies = not bool(training.constant_targets.all())
-        return cls(targets, varies, training.shift, solution.coefficients.T, solution.offset, path.alphas[alphas], candidates, scores)

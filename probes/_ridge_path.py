@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.blas import dtrmm, strmm
 
+from worldprobe.probes._moments import Moments, total
 from worldprobe.probes._nested import check_training_rows
-from worldprobe.probes._statistics import Moments, total
 from worldprobe.probes._validation import Floats, Integers
 
 DOUBLE = np.dtype(np.float64)
 
-PRODUCT_COLUMNS = 4096
+PRODUCT_COLUMNS = 512
 """Targets times penalties whose held-out losses are computed at a time."""
 
 
@@ -74,18 +74,18 @@ class RidgePath:
     def _losses(self, basis: Eigenbasis, xx: Floats, xy: Floats, yy: Floats) -> Floats:
         """Return the losses (n_alphas, n_targets) |y|^2 - 2 w . X'y + w . X'X w, in the coordinates of `basis`."""
         gram, products = basis.to_features.T @ xx @ basis.to_features, basis.to_features.T @ xy
-        projected = (basis.to_features.T @ self.xy).astype(self.precision)
+        projected = basis.to_features.T @ self.xy
         # w . G w = 2 w . H w with H triangular: half the work
         half = (np.tril(gram, -1) + np.diag(gram.diagonal() / 2)).astype(self.precision)
         shrinkage = 1.0 / (basis.eigenvalues[:, None] + self.training.n * self.alphas)
-        losses = np.empty((len(self.alphas), len(yy)))
+        losses = yy - 2 * (shrinkage.T @ (projected * products))
+        rounded, shrinkage = projected.astype(self.precision), shrinkage.astype(self.precision)
         size = max(1, PRODUCT_COLUMNS // len(yy))
         for first in range(0, len(self.alphas), size):
             some = slice(first, first + size)
-            weights = shrinkage[:, some, None].astype(self.precision) * projected[:, None, :]
+            weights = shrinkage[:, some, None] * rounded[:, None, :]
             curved = triangular_product(half, weights.reshape(len(half), -1)).reshape(weights.shape)
-            curved -= products[:, None, :].astype(self.precision)
-            losses[some] = yy + 2 * np.einsum("pat,pat->at", weights, curved)
+            losses[some] += 2 * np.einsum("pat,pat->at", weights, curved)
         return losses
 
     def solve(self, choices: Integers) -> RidgeSolution:

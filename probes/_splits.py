@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from heapq import heapify, heapreplace
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from worldprobe.probes._ungrouped import warn_of_ungrouped_rows
 from worldprobe.probes._validation import Integers, group_codes, listing
 
 
@@ -81,8 +83,9 @@ def check_groups(groups: ArrayLike, folds: ArrayLike) -> None:
     """
     labels = np.asarray(groups)
     codes, sides = group_codes(labels, len(labels)), group_codes(folds, len(labels))
-    pairs = np.unique(np.stack([codes, sides], axis=1), axis=0)
-    split = np.flatnonzero(np.bincount(pairs[:, 0]) > 1)
+    one_side = np.zeros(int(codes.max(initial=-1)) + 1, np.int64)
+    one_side[codes] = sides
+    split = np.unique(codes[sides != one_side[codes]])
     if len(split):
         names = listing(np.unique(labels)[split])
         raise ValueError(
@@ -104,15 +107,24 @@ def check_folds(folds: ArrayLike, groups: ArrayLike | None, n_samples: int, leas
     return codes
 
 
-def inner_folds(groups: ArrayLike | None, folds: ArrayLike | None, n_samples: int, n_folds: int, random_state: int) -> Integers:
-    """Return the folds a penalty is chosen on: those given, or groups dealt into at most `n_folds`."""
+class FoldChooser(Protocol):
+    """An estimator that chooses a penalty on inner folds."""
+
+    n_folds: int
+    random_state: int
+
+
+def inner_folds(estimator: FoldChooser, X: NDArray[Any], groups: ArrayLike | None, folds: ArrayLike | None) -> Integers:
+    """Return the folds of rows X that a penalty is chosen on: those given, or groups dealt into at most `n_folds`."""
     if folds is not None:
-        return check_folds(folds, groups, n_samples)
-    codes = group_codes(groups, n_samples)
+        return check_folds(folds, groups, len(X))
+    if groups is None:
+        warn_of_ungrouped_rows(estimator, X)
+    codes = group_codes(groups, len(X))
     n_groups = int(codes.max()) + 1
     if n_groups < 2:
         raise ValueError("choosing a penalty needs at least 2 groups, got 1; give a single penalty in `alphas`, or more groups")
-    return group_folds(codes, min(n_folds, n_groups), random_state)
+    return group_folds(codes, min(estimator.n_folds, n_groups), estimator.random_state)
 
 
 class StreamedFolds:
@@ -137,34 +149,3 @@ class StreamedFolds:
             folds[place] = self._fold.setdefault(labels[place].item(), lightest)
             self._rows[folds[place]] += int(sizes[place])
         return folds[codes]
-
-
-def count_identical_rows(X: ArrayLike, folds: ArrayLike) -> Integers:
-    """Count the rows of each fold that occur, to the bit, in another fold as well.
-
-    Such rows are memorised and not decoded. They are counted and not refused: beliefs and states of small worlds repeat by nature.
-
-    Parameters
-    ----------
-    X : array_like, shape (n_samples, n_features)
-    folds : array_like, shape (n_samples,)
-        Fold, or side of the split, of each sample.
-
-    Returns
-    -------
-    ndarray of int64, shape (n_folds,)
-        Counts in the order of `np.unique(folds)`.
-
-    Examples
-    --------
-    >>> from worldprobe.probes import count_identical_rows
-    >>> count_identical_rows([[0.0, 1.0], [0.0, 1.0], [2.0, 1.0], [2.0, 3.0], [0.0, 1.0]], folds=[0, 0, 0, 1, 1])
-    array([2, 1])
-    """
-    rows = np.ascontiguousarray(X)
-    sides = group_codes(folds, len(rows))
-    codes = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
-    pairs = np.unique(np.stack([codes, sides], axis=1), axis=0)
-    shared = np.bincount(pairs[:, 0]) > 1
-    counts: Integers = np.bincount(sides[shared[codes]], minlength=int(sides.max()) + 1).astype(np.int64)
-    return counts

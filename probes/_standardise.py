@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from worldprobe.probes._statistics import CONSTANT_TOLERANCE
+from worldprobe.probes._moments import CONSTANT_TOLERANCE
 from worldprobe.probes._validation import Floats
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,10 @@ PROBES: dict[str, type[Probe]] = {kind.__name__: kind for kind in (RidgeProbe, L
 PARTS: dict[str, Any] = {kind.__name__: kind for kind in (Standardiser, Classes, Heads, Units, NetworkStack)}
 """What those may be made of."""
 
-FORMAT = "worldprobe probe 1"
+FORMAT = "worldprobe probe 2"
+
+LONGEST_NAME = 10_000
+"""Letters of a class or feature name."""
 
 
 def save_probe(probe: Probe, path: str | Path) -> None:
@@ -69,6 +74,7 @@ def save_probe(probe: Probe, path: str | Path) -> None:
     arrays: dict[str, NDArray[Any]] = {}
     content = {name: _encode(value, arrays, name) for name, value in vars(probe).items()}
     header = {"format": FORMAT, "probe": type(probe).__name__, "content": json.dumps(content, allow_nan=False)}
+    header["seal"] = _seal(header, arrays)
     save_file(arrays, path, metadata=header)
 
 
@@ -78,7 +84,7 @@ def load_probe(path: str | Path) -> Any:
     Raises
     ------
     ValueError
-        If the file is not whole, or holds no probe.
+        If the file is not whole, holds no probe, or its header says what this version does not know.
     FileNotFoundError
         If there is no such file.
     """
@@ -90,10 +96,31 @@ def load_probe(path: str | Path) -> Any:
         raise ValueError(f"{path} is not a whole safetensors file ({error})") from error
     if header.get("format") != FORMAT or header.get("probe") not in PROBES:
         raise ValueError(f"{path} holds no probe of this format: expected {FORMAT!r}, got {header.get('format')!r}")
+    if header.get("seal") != _seal(header, arrays):
+        raise ValueError(f"{path} is damaged: its content does not have the SHA-256 that it had when saved; fit and save the probe again")
     probe = PROBES[header["probe"]]()
-    for name, value in json.loads(header["content"]).items():
-        setattr(probe, name, _decode(value, arrays))
+    try:
+        content = {name: _decode(value, arrays) for name, value in json.loads(header["content"]).items()}
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is damaged, or of another version: its header says what this version does not know ({type(error).__name__}: {error}); "
+            "fit and save the probe again"
+        ) from error
+    missing = sorted(probe.get_params(deep=False).keys() - content.keys())
+    if missing:
+        raise ValueError(f"{path} is damaged: the {header['probe']} in it lacks {', '.join(missing)}; fit and save the probe again")
+    for name, value in content.items():
+        setattr(probe, name, value)
     return probe
+
+
+def _seal(header: Mapping[str, str], arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Return the SHA-256 of all that a file holds."""
+    digest = hashlib.sha256("\n".join(header.get(name, "") for name in ("format", "probe", "content")).encode())
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()
 
 
 def _encode(value: Any, arrays: dict[str, NDArray[Any]], name: str) -> Any:
@@ -122,10 +149,17 @@ def _decode(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
         return value
     kind = value["kind"]
     if kind == "names":
-        return np.array(value["items"], dtype=value["dtype"])
+        return _names(value["items"], np.dtype(value["dtype"]))
     if kind in ("array", "tensor"):
         return arrays[value["key"]] if kind == "array" else torch.from_numpy(arrays[value["key"]].copy())
     if kind == "part":
         return PARTS[value["type"]](**{name: _decode(part, arrays) for name, part in value["fields"].items()})
     items = [_decode(item, arrays) for item in value["items"]]
     return tuple(items) if kind == "tuple" else items
+
+
+def _names(items: list[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return names as an array of a type that a file may ask for."""
+    if dtype.kind not in "UO" or dtype.itemsize > 4 * LONGEST_NAME:
+        raise ValueError(f"names must be of type str or object; got {dtype}")
+    return np.array(items, dtype=dtype)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from worldprobe.probes._statistics import CONSTANT_TOLERANCE
+from worldprobe.probes._moments import CONSTANT_TOLERANCE
 from worldprobe.probes._validation import Booleans, Floats, Integers
 
 BLOCK_ROWS = 2048

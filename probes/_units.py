@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from worldprobe.probes._nulls import GridTest, pseudo_session_test
 from worldprobe.probes._ridge import DEFAULT_ALPHAS, RidgeProbe
-from worldprobe.probes._splits import check_folds
+from worldprobe.probes._splits import check_folds, inner_folds
 from worldprobe.probes._standardise import Standardiser
 from worldprobe.probes._validation import (
     Floats,
@@ -198,7 +198,8 @@ class SparseProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         known = check_mask(mask, (len(X), 1))[:, 0]
         self.units_ = forward_selection(X[known], targets[known].reshape(int(known.sum()), -1), min(self.n_units, X.shape[1]))
         probe = RidgeProbe(self.alphas, self.n_folds, random_state=self.random_state)
-        self.probe_ = probe.fit(X[:, self.units_], targets, groups=groups, mask=mask, folds=folds)
+        parts = folds if len(self.alphas) == 1 else inner_folds(self, X, groups, folds)
+        self.probe_ = probe.fit(X[:, self.units_], targets, groups=groups, mask=mask, folds=parts)
         return self
 
     def fit_folds(

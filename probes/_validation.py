@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_consistent_length, column_or_1d, validate_data
@@ -46,6 +47,16 @@ def check_features(estimator: BaseEstimator, X: ArrayLike, *, reset: bool) -> ND
     return checked
 
 
+def check_rows(X: ArrayLike) -> NDArray[Any]:
+    """Return X as a finite float32 or float64 (n_samples, n_features) array."""
+    given = np.asarray(X)
+    rows: NDArray[Any] = given if given.dtype in (np.float32, np.float64) else given.astype(np.float64)
+    if rows.ndim != 2 or not rows.shape[1]:
+        raise ValueError(f"X must be (n_samples, n_features); got shape {given.shape}")
+    check_finite(rows, "X")
+    return rows
+
+
 def check_targets(X: NDArray[Any], Y: ArrayLike | None) -> NDArray[Any]:
     """Return Y as (n_samples,) or (n_samples, n_targets), one row for each row of X, finite where it is numeric."""
     if Y is None:
@@ -63,8 +74,13 @@ def check_targets(X: NDArray[Any], Y: ArrayLike | None) -> NDArray[Any]:
 
 def check_real_targets(X: NDArray[Any], Y: ArrayLike | None) -> Floats:
     """Return Y as finite float64 of shape (n_samples,) or (n_samples, n_targets)."""
+    return check_float_targets(X, Y).astype(np.float64, copy=False)
+
+
+def check_float_targets(X: NDArray[Any], Y: ArrayLike | None) -> NDArray[Any]:
+    """Return Y as finite float32, where it is that, or float64, of shape (n_samples,) or (n_samples, n_targets)."""
     given = check_targets(X, Y)
-    targets: Floats = given.astype(np.float64, copy=False)
+    targets: NDArray[Any] = given if given.dtype == np.float32 else given.astype(np.float64, copy=False)
     if given.dtype.kind != "f":
         check_finite(targets, "Y")
     return targets
@@ -115,7 +131,7 @@ def group_codes(groups: ArrayLike | None, n_samples: int) -> Integers:
     labels = column_or_1d(groups)
     if len(labels) != n_samples:
         raise ValueError(f"groups must hold one label per sample: expected {n_samples}, got {len(labels)}")
-    codes: Integers = np.unique(labels, return_inverse=True)[1].astype(np.int64)
+    codes: Integers = pd.factorize(labels, sort=True, use_na_sentinel=False)[0].astype(np.int64, copy=False)
     return codes
 
 

@@ -182,10 +182,10 @@ def joint_losses(h: Floats, episodes: Episodes) -> Floats:
 
 
 def naive(h: Floats, episodes: Episodes, generator: np.random.Generator) -> bool:
-    """Split rows at random, and compare the held-out error with those of 99 permutations of the labels."""
+    """Call every row a group, split rows at random, and compare the held-out error with those of 99 permutations of the labels."""
     order = generator.permutation(len(h))
     fit, test = order[: len(h) // 2], order[len(h) // 2 :]
-    predictions = PROBE.fit(h[fit], episodes.states[fit]).predict(h[test])
+    predictions = PROBE.fit(h[fit], episodes.states[fit], groups=np.arange(len(fit))).predict(h[test])
     truth = episodes.states[test]
     permuted = [np.square(truth[generator.permutation(len(test))] - predictions).sum() for _ in range(99)]
     return bool(np.square(truth - predictions).sum() < np.quantile(permuted, 0.05))

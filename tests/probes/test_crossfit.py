@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from worldprobe.probes import LogisticProbe, MLPProbe, RidgeProbe, cross_fit, group_folds, group_losses, r2, sum_interval
+from worldprobe.probes import LogisticProbe, MLPProbe, RidgeProbe, cross_fit, cross_validate, group_folds, group_losses, r2, sum_interval
 
 Plant = Callable[..., SimpleNamespace]
 
@@ -109,3 +112,45 @@ def test_what_cannot_be_cross_fitted_is_refused(plant: Plant) -> None:
         cross_fit(data.X, labels, data.groups, data.groups % 3, LogisticRegression(max_iter=5000))
     with pytest.raises(ValueError, match="expected shape"):
         cross_fit(data.X, data.Y, data.groups, np.zeros(3))
+
+
+def test_cross_validation_hands_groups_to_the_split_and_to_the_fit(plant: Plant) -> None:
+    data = plant(n_groups=15, length=8, noise=2.0)
+    scores = cross_validate(RidgeProbe(), data.X, data.Y, data.groups, scoring={"r2": "r2", "alpha": lambda one, X, Y: one.alpha_[0]})
+    folds = group_folds(data.groups)
+    for fold, row in scores.iterrows():
+        train = folds != fold
+        alone = RidgeProbe().fit(data.X[train], data.Y[train], folds=folds[train])
+        assert row["r2"] == pytest.approx(alone.score(data.X[~train], data.Y[~train]))
+        assert row["alpha"] == alone.alpha_[0]
+        assert (row["n_training"], row["n_held_out"]) == (train.sum(), (~train).sum())
+
+
+class GroupTaker(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+    """Remembers which groups it was fitted with."""
+
+    def fit(self, X: Any, Y: Any, groups: Any = None) -> GroupTaker:
+        self.groups_ = groups
+        return self
+
+    def predict(self, X: Any) -> Any:
+        return np.zeros(len(X))
+
+
+@pytest.mark.parametrize("estimator", [GroupTaker(), make_pipeline(StandardScaler(), GroupTaker())], ids=str)
+def test_foreign_estimators_that_take_groups_get_them(plant: Plant, estimator: Any) -> None:
+    data = plant(n_groups=12, length=8)
+    folds = group_folds(data.groups, 3)
+    for fold, fitted in enumerate(cross_fit(data.X, data.Y[:, 0], data.groups, folds, estimator).estimators):
+        taker = fitted[-1] if hasattr(fitted, "steps") else fitted
+        assert np.array_equal(taker.groups_, data.groups[folds != fold])
+
+
+def test_rows_without_labels_are_not_validated_on(plant: Plant) -> None:
+    data = plant(n_groups=12, length=8)
+    mask = np.random.default_rng(0).random(96) < 0.6
+    one, other = (cross_validate(RidgeProbe(), data.X, np.where(mask, data.Y[:, 0], junk), data.groups, mask=mask) for junk in (0.0, 1e3))
+    assert one.equals(other)
+    assert one.n_held_out.sum() == mask.sum()
+    with pytest.raises(ValueError, match="mask must be boolean, one entry per row"):
+        cross_validate(RidgeProbe(), data.X, data.Y, data.groups, mask=np.ones((96, 3), np.bool_))

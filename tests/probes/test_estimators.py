@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from worldprobe.probes import LogisticProbe, MLPProbe, RandomFeatures, RidgeProbe
+from worldprobe.probes import LogisticProbe, MLPProbe, RandomFeatures, RankLimitedProbe, RidgeProbe, SparseProbe, UngroupedRowsWarning
 
 ESTIMATORS = [
     RidgeProbe(),
@@ -29,6 +29,7 @@ PROBES = [RidgeProbe(), LogisticProbe(), MLPProbe(max_epochs=5), MLPProbe(loss="
 CHECKS = [pair for one in ESTIMATORS for pair in estimator_checks_generator(one) if pair[1].func.__name__ != "check_array_api_input"]
 
 
+@pytest.mark.filterwarnings("ignore::worldprobe.probes.UngroupedRowsWarning")  # the iris are sorted by species
 @pytest.mark.parametrize(("estimator", "check"), CHECKS, ids=[f"{one}-{check.func.__name__}" for one, check in CHECKS])
 def test_scikit_learns_contract(estimator: BaseEstimator, check: Callable[[BaseEstimator], None]) -> None:
     check(clone(estimator))
@@ -90,3 +91,17 @@ def test_a_group_label_for_every_row(probe: Any) -> None:
     X, Y, groups = data(probe)
     with pytest.raises(ValueError, match="expected 120, got 119"):
         probe.fit(X, Y, groups=groups[1:])
+
+
+@pytest.mark.parametrize("probe", [RidgeProbe(), LogisticProbe(), RankLimitedProbe(), SparseProbe()], ids=str)
+def test_rows_of_episodes_without_groups_are_warned_of_by_name(probe: Any) -> None:
+    rng = np.random.default_rng(0)
+    drift = np.cumsum(rng.normal(size=(200, 5)), axis=0)
+    states = rng.integers(3, size=(200, 2)).astype(float)
+    y = rng.integers(2, size=200)
+    with pytest.warns(UngroupedRowsWarning, match=rf"{type(probe).__name__}\.fit was given no groups, but rows resemble the row before"):
+        probe.fit(drift, y)
+    with pytest.warns(UngroupedRowsWarning, match=r"rows equal an earlier row \(9\d% of them\)"):
+        probe.fit(states, y)
+    probe.fit(drift, y, groups=np.arange(200))
+    probe.fit(rng.normal(size=(200, 5)), y)

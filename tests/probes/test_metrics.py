@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from worldprobe.probes import bits_per_label, brier_skill, class_report, estimability, r2, usable_information
+from worldprobe.probes import bits_per_label, brier_skill, class_report, estimability, log_loss, r2, usable_information
 
 
 def test_r2_is_scikit_learns_and_nan_without_variance() -> None:
@@ -36,6 +36,7 @@ def test_brier_skill_is_one_minus_the_ratio_of_brier_scores() -> None:
 def test_bits_are_scikit_learns_log_loss() -> None:
     rng = np.random.default_rng(0)
     labels, p = rng.integers(3, size=40), rng.dirichlet(np.ones(3), size=40)
+    assert log_loss(labels, p) == pytest.approx(metrics.log_loss(labels, p, labels=[0, 1, 2]), rel=1e-5)
     assert bits_per_label(labels, p) == pytest.approx(metrics.log_loss(labels, p, labels=[0, 1, 2]) / np.log(2), rel=1e-5)
 
 

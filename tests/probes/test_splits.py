@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldprobe.probes import check_groups, count_identical_rows, group_folds
+from worldprobe.probes import check_groups, group_folds
 
 
 @given(st.lists(st.integers(0, 12), min_size=30, max_size=80), st.integers(2, 4), st.integers(0, 3))
@@ -40,13 +40,3 @@ def test_a_fold_through_groups_names_them() -> None:
 def test_more_folds_than_groups_are_refused() -> None:
     with pytest.raises(ValueError, match=r"number of groups \(2\); got 3"):
         group_folds([0, 0, 1], n_folds=3)
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=30))
-def test_identical_rows_are_those_that_another_fold_holds(rows: list[tuple[int, int, int]]) -> None:
-    X, folds = np.array(rows)[:, :2] / 3, np.array(rows)[:, 2]
-    expected = [
-        sum(any((X[i] == X[j]).all() and folds[j] != fold for j in range(len(X))) for i in np.flatnonzero(folds == fold))
-        for fold in np.unique(folds)
-    ]
-    assert count_identical_rows(X, folds).tolist() == expected

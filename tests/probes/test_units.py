@@ -16,6 +16,7 @@ CHECKS = [pair for pair in estimator_checks_generator(SparseProbe()) if pair[1].
 STEPS, GROUPS = np.tile(np.arange(20), 60), np.repeat(np.arange(60), 20)
 
 
+@pytest.mark.filterwarnings("ignore::worldprobe.probes.UngroupedRowsWarning")  # the iris are sorted by species
 @pytest.mark.parametrize(("estimator", "check"), CHECKS, ids=[check.func.__name__ for _, check in CHECKS])
 def test_scikit_learns_contract(estimator: SparseProbe, check: Callable[[SparseProbe], None]) -> None:
     check(estimator)
