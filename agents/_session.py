@@ -15,7 +15,8 @@ from torch import Tensor
 from worldprobe.agents._checkpoints import save_checkpoint
 from worldprobe.agents._evaluate import evaluate_return
 from worldprobe.agents._metrics import MetricsFile, TensorBoardLog
-from worldprobe.agents._network import NetworkConfig, make_network
+from worldprobe.agents._network import make_network
+from worldprobe.agents._network_config import NetworkConfig
 from worldprobe.agents._pqn import METRICS, PqnConfig, PqnLearner, TrainingDivergedError
 from worldprobe.agents._resume import ResumeError, claim_directory, load_parts, save_parts
 from worldprobe.agents._rollout import Actor

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from worldprobe.agents._network import NetworkConfig
+from worldprobe.agents._network_config import NetworkConfig
 from worldprobe.agents._pqn import PqnConfig
 from worldprobe.agents._session import TrainingProgress, TrainingSession
 from worldprobe.worlds import World
