@@ -74,7 +74,7 @@ def count_parameters(config: NetworkConfig, input_size: int, n_actions: int) -> 
     --------
     >>> from worldprobe.agents import NetworkConfig, count_parameters
     >>> count_parameters(NetworkConfig(core="lstm", hidden_size=2560, n_layers=2, encoder_sizes=(2560,)), input_size=8, n_actions=4)
-    104921604
+    104936964
     """
     with torch.device("meta"):
         network = RecurrentQNetwork(config, input_size, n_actions, None)

@@ -33,7 +33,7 @@ def linear_scan(decay: Tensor, written: Tensor, first: Tensor, reset: Tensor | N
     >>> import torch
     >>> from worldprobe.agents import linear_scan
     >>> linear_scan(torch.full((3, 1, 1), 0.5), torch.ones(3, 1, 1), torch.tensor([[2.0]])).flatten()
-    tensor([2.0000, 2.0000, 2.0000])
+    tensor([2., 2., 2.])
 
     References
     ----------
