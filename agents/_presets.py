@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from worldprobe.agents._network import NetworkConfig
+from worldprobe.agents._network_config import NetworkConfig
 from worldprobe.agents._pqn import PqnConfig
 from worldprobe.worlds import WORLDS
 
