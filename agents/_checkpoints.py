@@ -7,7 +7,6 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ import torch
 
 from worldprobe._version import __version__
 from worldprobe.agents._from_json import from_json
-from worldprobe.agents._network import NetworkConfig, RecurrentQNetwork
+from worldprobe.agents._network import RecurrentQNetwork, count_parameters
+from worldprobe.agents._network_config import NetworkConfig
 from worldprobe.agents._storage import pack_tensors, seal, unpack_tensors, unseal, write_atomically, write_json
 
 
@@ -132,9 +132,9 @@ def load_checkpoint(path: str | Path) -> tuple[RecurrentQNetwork, CheckpointInfo
     weights = _read(path)
     if hashlib.sha256(weights).hexdigest() != info.sha256:
         raise CheckpointError(f"{path} is damaged: its hash is not the one in {sidecar.name}; train again or restore both files")
-    if _least_bytes(info) > len(weights):
+    if 4 * count_parameters(info.network, info.input_size, info.n_actions) > len(weights):
         raise CheckpointError(f"{path} is too small for the weights of {info.network}; restore both files")
-    network = RecurrentQNetwork(info.network, info.input_size, info.n_actions, torch.Generator(), info.name)
+    network = RecurrentQNetwork(info.network, info.input_size, info.n_actions, None, info.name)
     try:
         network.load_state_dict(unpack_tensors(weights))
     except (ValueError, RuntimeError) as error:
@@ -167,13 +167,6 @@ def versions() -> dict[str, str]:
         "safetensors": safetensors.__version__,
         "python": platform.python_version(),
     }
-
-
-def _least_bytes(info: CheckpointInfo) -> int:
-    """Return what the weights take at least, so that no sidecar can ask for a network that its weights do not fill."""
-    hidden, widths = info.network.hidden_size, (info.input_size, *info.network.encoder_sizes)
-    encoder = sum(before * after for before, after in pairwise(widths))
-    return 4 * (encoder + widths[-1] * hidden + (2 * info.network.n_layers - 1) * hidden**2 + hidden * info.n_actions)
 
 
 def _both_files(path: str | Path) -> tuple[Path, Path]:

@@ -4,17 +4,37 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from worldprobe.agents._layers import GRULayer, LSTMLayer, RecurrentLayer
+from worldprobe.agents._layers import FeedForwardLayer, GRULayer, LSTMLayer, RecurrentLayer, RNNLayer
+from worldprobe.agents._scan_layers import LRULayer, MinGRULayer
+from worldprobe.agents._undrawn import undrawn
+
+
+@dataclass(frozen=True)
+class CoreShape:
+    """Sizes of a core, and how its layers follow each other."""
+
+    input_size: int
+    """Width of what comes in."""
+    hidden_size: int
+    """Width of every layer."""
+    n_layers: int = 1
+    """Number of layers."""
+    residual: bool = False
+    """Whether every layer above the first adds what it received to what it gives."""
+    layer_norm: bool = False
+    """Whether what a layer above the first receives is normalised (after the residual branches off)."""
 
 
 class Core(nn.Module, ABC):
-    """What carries the past: `(x, state, reset) -> (y, state)` for a step, `(x, state) -> (y, state)` for a sequence.
+    """What carries the past: `(x, state, reset) -> (y, state)`, for a step and for a sequence.
 
-    The state is one flat tensor (n, state_size), zeros at the start of an episode. No reset may fall inside a sequence.
+    The state is one flat tensor (n, state_size), zeros at the start of an episode.
     """
 
     output_size: int
@@ -23,12 +43,15 @@ class Core(nn.Module, ABC):
     """Name and width of all that `record` returns beside "core.state"."""
 
     @abstractmethod
-    def sequence(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Map x (T, n, input_size) to y (T, n, output_size) and the last state."""
+    def sequence(self, x: Tensor, state: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map x (T, n, input_size) to y (T, n, output_size) and the last state, from zeros where `reset` (T, n) holds.
+
+        None: no episode begins inside, nor with, the sequence; this is fastest on fused kernels.
+        """
 
     @abstractmethod
     def record(self, x: Tensor, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return y (T, n, output_size), and every site (T, n, width) with "core.state" (T, n, state_size)."""
+        """Return y (T, n, output_size), and every site (T, n, width) with "core.state" (T, n, state_size), of an unbroken stretch."""
 
     @abstractmethod
     def initialise(self, generator: torch.Generator) -> None:
@@ -36,7 +59,7 @@ class Core(nn.Module, ABC):
 
     @abstractmethod
     def recurrent_matrices(self) -> list[Tensor]:
-        """Return the square matrices (views) through which the state acts on itself."""
+        """Return the square matrices (views) through which the state acts on itself; none where there are none."""
 
     def step(self, x: Tensor, state: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
         """Map x (n, input_size) to y (n, output_size) and the next state, from zeros where `reset` (n,) holds."""
@@ -51,29 +74,32 @@ class LayeredCore(Core):
     ----------
     layer : callable
         Builds a layer from its input size and hidden size.
-    input_size, hidden_size, n_layers : int
+    shape : CoreShape
         Widths and depth.
 
     Examples
     --------
     >>> import torch
-    >>> from worldprobe.agents import CORES
-    >>> core = CORES["lstm"](3, 8, 2)
+    >>> from worldprobe.agents import CORES, CoreShape
+    >>> core = CORES["lstm"](CoreShape(input_size=3, hidden_size=8, n_layers=2))
     >>> core.initialise(torch.Generator().manual_seed(0))
     >>> y, state = core.sequence(torch.ones(5, 1, 3), torch.zeros(1, core.state_size))
     >>> y.shape, state.shape, core.sites["core.h"]
     (torch.Size([5, 1, 8]), torch.Size([1, 32]), 16)
     """
 
-    def __init__(self, layer: Callable[[int, int], RecurrentLayer], input_size: int, hidden_size: int, n_layers: int) -> None:
+    def __init__(self, layer: Callable[[int, int], RecurrentLayer], shape: CoreShape) -> None:
         super().__init__()
-        widths = [input_size] + [hidden_size] * n_layers
-        self.layers = nn.ModuleList(layer(width, hidden_size) for width in widths[:-1])
-        self.output_size = hidden_size
+        widths = [shape.input_size] + [shape.hidden_size] * (shape.n_layers - 1)
+        self.layers = nn.ModuleList(layer(width, shape.hidden_size) for width in widths)
+        norms = (undrawn(nn.LayerNorm, shape.hidden_size) for _ in widths[1:])
+        self.norms = nn.ModuleList(norms if shape.layer_norm else (nn.Identity() for _ in widths[1:]))
+        self.residual = shape.residual
+        self.output_size = shape.hidden_size
         self.state_size = sum(each.state_size for each in self._stack)
-        self.sites = {f"core.{name}": width * n_layers for name, width in self._stack[0].leaves.items()}
+        self.sites = {f"core.{name}": width * shape.n_layers for name, width in self._stack[0].leaves.items()}
         for depth, each in enumerate(self._stack):
-            self.sites |= {f"core.{depth}.{name}": width for name, width in {**each.leaves, **each.gates}.items()}
+            self.sites |= {f"core.{depth}.{name}": width for name, width in {**each.leaves, **each.others}.items()}
 
     @property
     def _stack(self) -> list[RecurrentLayer]:
@@ -82,20 +108,31 @@ class LayeredCore(Core):
     def _split(self, state: Tensor) -> tuple[Tensor, ...]:
         return torch.split(state, [layer.state_size for layer in self._stack], -1)
 
-    def sequence(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def _received(self, depth: int, x: Tensor) -> Tensor:
+        """Return what a layer receives of what the one below gave."""
+        received: Tensor = self.norms[depth - 1](x) if depth else x
+        return received
+
+    def _given(self, depth: int, x: Tensor, y: Tensor) -> Tensor:
+        """Return what a layer hands on."""
+        return x + y if self.residual and depth else y
+
+    def sequence(self, x: Tensor, state: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run every layer over the whole sequence."""
         lasts = []
-        for layer, first in zip(self._stack, self._split(state), strict=True):
-            x, last = layer.sequence(x, first)
+        for depth, (layer, first) in enumerate(zip(self._stack, self._split(state), strict=True)):
+            y, last = layer.sequence(self._received(depth, x), first, reset)
+            x = self._given(depth, x, y)
             lasts.append(last)
         return x, torch.cat(lasts, -1)
 
     def record(self, x: Tensor, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Run every layer, and recompute what its fused kernel keeps to itself."""
         records = []
-        for layer, first in zip(self._stack, self._split(state), strict=True):
-            records.append(layer.record(x, first))
-            x = records[-1]["h"]
+        for depth, (layer, first) in enumerate(zip(self._stack, self._split(state), strict=True)):
+            y, recorded = layer.record(self._received(depth, x), first)
+            x = self._given(depth, x, y)
+            records.append(recorded)
         leaves = self._stack[0].leaves
         sites = {f"core.{name}": torch.cat([record[name] for record in records], -1) for name in leaves}
         for depth, record in enumerate(records):
@@ -103,17 +140,24 @@ class LayeredCore(Core):
         return x, sites | {"core.state": torch.cat([record[name] for record in records for name in leaves], -1)}
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw the weights of every layer."""
+        """Draw the weights of every layer; norms begin as none."""
         for layer in self._stack:
             layer.initialise(generator)
+        for norm in self.norms:
+            if isinstance(norm, nn.LayerNorm):
+                norm.reset_parameters()
 
     def recurrent_matrices(self) -> list[Tensor]:
         """Return the recurrent matrix of every gate of every layer."""
         return [matrix for layer in self._stack for matrix in layer.recurrent_matrices()]
 
 
-CORES: dict[str, Callable[[int, int, int], Core]] = {
-    "lstm": lambda input_size, hidden_size, n_layers: LayeredCore(LSTMLayer, input_size, hidden_size, n_layers),
-    "gru": lambda input_size, hidden_size, n_layers: LayeredCore(GRULayer, input_size, hidden_size, n_layers),
+CORES: dict[str, Callable[[CoreShape], Core]] = {
+    "lstm": partial(LayeredCore, LSTMLayer),
+    "gru": partial(LayeredCore, GRULayer),
+    "rnn": partial(LayeredCore, RNNLayer),
+    "lru": partial(LayeredCore, LRULayer),
+    "mingru": partial(LayeredCore, MinGRULayer),
+    "feedforward": partial(LayeredCore, FeedForwardLayer),
 }
-"""Every core, by name: `(input_size, hidden_size, n_layers) -> Core`."""
+"""Every core, by name; "feedforward" is the memoryless control."""

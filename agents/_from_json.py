@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Built = TypeVar("Built")
+Value = TypeVar("Value")
+
+
+def added(default: Value) -> Value:
+    """Return a dataclass field that files written before it lack: for them it has its default, which is what they did."""
+    built: Value = field(default=default, metadata={"added": True})
+    return built
 
 
 def from_json(cls: type[Built], values: object, at: str = "") -> Built:
@@ -18,7 +25,7 @@ def from_json(cls: type[Built], values: object, at: str = "") -> Built:
     cls : type
         A dataclass of numbers, texts, tuples, mappings, unions of these, and other dataclasses.
     values : object
-        Decoded JSON; lists become tuples where the field is one.
+        Decoded JSON; lists become tuples where the field is one. Fields that were `added` may be missing.
     at : str
         Where in a larger object this is, for messages.
 
@@ -37,7 +44,10 @@ def from_json(cls: type[Built], values: object, at: str = "") -> Built:
     Traceback (most recent call last):
     ValueError: 'hidden_size' must be int; got '8'
     """
-    names = {field.name for field in fields(cls)}  # type: ignore[arg-type]  # mypy cannot say "a dataclass"
+    known = {each.name: each for each in fields(cls)}  # type: ignore[arg-type]  # mypy cannot say "a dataclass"
+    names = known.keys()
+    if isinstance(values, Mapping):
+        values = {name: each.default for name, each in known.items() if each.metadata.get("added")} | dict(values)
     if not isinstance(values, Mapping) or values.keys() != names:
         found = sorted(map(str, values.keys() ^ names)) if isinstance(values, Mapping) else type(values).__name__
         raise ValueError(f"{at or cls.__name__!r} must hold exactly the settings of {cls.__name__}; got {found} instead")

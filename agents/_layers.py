@@ -1,13 +1,15 @@
-"""One recurrent layer: the fused kernel for speed, the written-out equations for what it hides."""
+"""Recurrent layers on fused kernels, with the written-out equations for what these hide, and their memoryless control."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from worldprobe.agents._gates import GateWeights, check_fused, gru_gates, gru_update, lstm_cells, lstm_gates
+from worldprobe.agents._undrawn import undrawn
 
 
 class RecurrentLayer(nn.Module, ABC):
@@ -16,15 +18,15 @@ class RecurrentLayer(nn.Module, ABC):
     Parameters
     ----------
     hidden_size : int
-        Width of every leaf and gate.
-    leaves, gates : tuple of str
+        Width of every leaf and of what `others` names.
+    leaves, others : tuple of str
         What the state is made of, and what else `record` returns.
     """
 
-    def __init__(self, hidden_size: int, leaves: tuple[str, ...], gates: tuple[str, ...]) -> None:
+    def __init__(self, hidden_size: int, leaves: tuple[str, ...], others: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.leaves = dict.fromkeys(leaves, hidden_size)
-        self.gates = dict.fromkeys((f"gates.{name}" for name in gates), hidden_size)
+        self.others = dict.fromkeys(others, hidden_size)
 
     @property
     def state_size(self) -> int:
@@ -32,12 +34,12 @@ class RecurrentLayer(nn.Module, ABC):
         return sum(self.leaves.values())
 
     @abstractmethod
-    def sequence(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Map x (T, n, input_size) to h (T, n, hidden_size) and the last state."""
+    def sequence(self, x: Tensor, state: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map x (T, n, input_size) to y (T, n, hidden_size) and the last state, from zeros where `reset` (T, n) holds."""
 
     @abstractmethod
-    def record(self, x: Tensor, state: Tensor) -> dict[str, Tensor]:
-        """Return leaves and gates over time, each (T, n, width)."""
+    def record(self, x: Tensor, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return y, and leaves and others over one unbroken stretch, each (T, n, width)."""
 
     @abstractmethod
     def initialise(self, generator: torch.Generator) -> None:
@@ -45,10 +47,72 @@ class RecurrentLayer(nn.Module, ABC):
 
     @abstractmethod
     def recurrent_matrices(self) -> list[Tensor]:
-        """Return the square matrices (views) through which the state acts on itself."""
+        """Return the square matrices (views) through which the state acts on itself; none where it does so in no other way."""
 
 
-class LSTMLayer(RecurrentLayer):
+class FusedLayer(RecurrentLayer, ABC):
+    """A layer on a kernel of torch that runs a whole unbroken sequence; resets inside one cut it."""
+
+    fused: nn.RNNBase
+
+    @abstractmethod
+    def unbroken(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the kernel over x (T, n, input_size): y and the last state."""
+
+    def sequence(self, x: Tensor, state: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Run the kernel from one reset of any row to the next."""
+        if reset is None:
+            return self.unbroken(x, state)
+        parts = []
+        edges = sorted({0, *reset.any(1).nonzero().flatten().tolist(), len(x)})
+        for begin, end in pairwise(edges):
+            y, state = self.unbroken(x[begin:end], state.masked_fill(reset[begin].unsqueeze(-1), 0.0))
+            parts.append(y)
+        return torch.cat(parts), state
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw Xavier input weights and orthogonal recurrent ones, gate by gate; zero biases."""
+        from_input, from_state, *biases = self.fused.all_weights[0]
+        for matrix in torch.split(from_input, self.fused.hidden_size):
+            nn.init.xavier_uniform_(matrix, generator=generator)
+        for matrix in torch.split(from_state, self.fused.hidden_size):
+            nn.init.orthogonal_(matrix, generator=generator)
+        for bias in biases:
+            nn.init.zeros_(bias)
+
+    def recurrent_matrices(self) -> list[Tensor]:
+        """Return each gate's recurrent matrix (hidden_size, hidden_size), a view."""
+        return list(torch.split(self.fused.all_weights[0][1], self.fused.hidden_size))
+
+    def weights(self) -> GateWeights:
+        """Return the kernel's weights."""
+        return GateWeights(*self.fused.all_weights[0])
+
+
+class RNNLayer(FusedLayer):
+    """h' = tanh(W x + U h); state h.
+
+    References
+    ----------
+    Elman 1990.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(hidden_size, leaves=("h",))
+        self.fused = undrawn(nn.RNN, input_size, hidden_size)
+
+    def unbroken(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the library's kernel."""
+        y, h = self.fused(x, state.unsqueeze(0))
+        return y, h.squeeze(0)
+
+    def record(self, x: Tensor, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return h, which is all there is."""
+        y, _ = self.unbroken(x, state)
+        return y, {"h": y}
+
+
+class LSTMLayer(FusedLayer):
     """i, f, o = sigmoid(W x + U h), g = tanh(W x + U h), c' = f c + i g, h' = o tanh(c'); state [h | c].
 
     References
@@ -57,36 +121,33 @@ class LSTMLayer(RecurrentLayer):
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__(hidden_size, leaves=("h", "c"), gates=("input", "forget", "cell", "output"))
-        self.fused = nn.LSTM(input_size, hidden_size, device="meta").to_empty(device="cpu")
+        gates = ("gates.input", "gates.forget", "gates.cell", "gates.output")
+        super().__init__(hidden_size, leaves=("h", "c"), others=gates)
+        self.fused = undrawn(nn.LSTM, input_size, hidden_size)
 
-    def sequence(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def unbroken(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Run the fused kernel."""
         h, c = state.chunk(2, -1)
         y, (h, c) = self.fused(x, (h.unsqueeze(0).contiguous(), c.unsqueeze(0).contiguous()))
         return y, torch.cat([h, c], -1).squeeze(0)
 
-    def record(self, x: Tensor, state: Tensor) -> dict[str, Tensor]:
+    def record(self, x: Tensor, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Recompute the gates from the fused h, all steps at once, and scan the cell."""
-        y, _ = self.sequence(x, state)
+        y, _ = self.unbroken(x, state)
         h, c = state.chunk(2, -1)
-        gates = lstm_gates(GateWeights(*self.fused.all_weights[0]), x, torch.cat([h.unsqueeze(0), y[:-1]]))
+        gates = lstm_gates(self.weights(), x, torch.cat([h.unsqueeze(0), y[:-1]]))
         cells = lstm_cells(gates, c)
         check_fused(gates["output"] * cells.tanh(), y, "an LSTM layer")
-        return {"h": y, "c": cells, **{f"gates.{name}": values for name, values in gates.items()}}
+        return y, {"h": y, "c": cells, **{f"gates.{name}": values for name, values in gates.items()}}
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the weights; the forget gate begins open (bias 1)."""
-        _initialise(self.fused, generator)
+        super().initialise(generator)
         with torch.no_grad():
             self.fused.all_weights[0][2].chunk(4)[1].fill_(1.0)
 
-    def recurrent_matrices(self) -> list[Tensor]:
-        """Return each gate's recurrent matrix (hidden_size, hidden_size), a view."""
-        return _gate_matrices(self.fused)
 
-
-class GRULayer(RecurrentLayer):
+class GRULayer(FusedLayer):
     """r, z = sigmoid(W x + U h), n = tanh(W x + r (U h + b)), h' = (1 - z) n + z h; state h.
 
     The update gate z keeps the past; the reset gate acts after the product.
@@ -97,41 +158,45 @@ class GRULayer(RecurrentLayer):
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__(hidden_size, leaves=("h",), gates=("reset", "update", "candidate"))
-        self.fused = nn.GRU(input_size, hidden_size, device="meta").to_empty(device="cpu")
+        super().__init__(hidden_size, leaves=("h",), others=("gates.reset", "gates.update", "gates.candidate"))
+        self.fused = undrawn(nn.GRU, input_size, hidden_size)
 
-    def sequence(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def unbroken(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Run the library's kernel."""
         y, h = self.fused(x, state.unsqueeze(0))
         return y, h.squeeze(0)
 
-    def record(self, x: Tensor, state: Tensor) -> dict[str, Tensor]:
+    def record(self, x: Tensor, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Recompute the gates from the kernel's h, all steps at once."""
-        y, _ = self.sequence(x, state)
+        y, _ = self.unbroken(x, state)
         h = torch.cat([state.unsqueeze(0), y[:-1]])
-        gates = gru_gates(GateWeights(*self.fused.all_weights[0]), x, h)
+        gates = gru_gates(self.weights(), x, h)
         check_fused(gru_update(gates, h), y, "a GRU layer")
-        return {"h": y, **{f"gates.{name}": values for name, values in gates.items()}}
+        return y, {"h": y, **{f"gates.{name}": values for name, values in gates.items()}}
+
+
+class FeedForwardLayer(RecurrentLayer):
+    """h = relu(W x): the memoryless control. The state is h, so that it can be recorded like any other; nothing reads it."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(hidden_size, leaves=("h",))
+        self.dense = undrawn(nn.Linear, input_size, hidden_size)
+
+    def sequence(self, x: Tensor, state: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Look at every step by itself."""
+        y = self.dense(x).relu()
+        return y, y[-1]
+
+    def record(self, x: Tensor, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return h, which is all there is."""
+        y, _ = self.sequence(x, state)
+        return y, {"h": y}
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw the weights."""
-        _initialise(self.fused, generator)
+        """Draw orthogonal weights (gain sqrt 2)."""
+        nn.init.orthogonal_(self.dense.weight, 2**0.5, generator=generator)
+        nn.init.zeros_(self.dense.bias)
 
     def recurrent_matrices(self) -> list[Tensor]:
-        """Return each gate's recurrent matrix (hidden_size, hidden_size), a view."""
-        return _gate_matrices(self.fused)
-
-
-def _initialise(fused: nn.RNNBase, generator: torch.Generator) -> None:
-    """Draw Xavier input weights and orthogonal recurrent ones, gate by gate; zero biases."""
-    from_input, from_state, *biases = fused.all_weights[0]
-    for matrix in torch.split(from_input, fused.hidden_size):
-        nn.init.xavier_uniform_(matrix, generator=generator)
-    for matrix in torch.split(from_state, fused.hidden_size):
-        nn.init.orthogonal_(matrix, generator=generator)
-    for bias in biases:
-        nn.init.zeros_(bias)
-
-
-def _gate_matrices(fused: nn.RNNBase) -> list[Tensor]:
-    return list(torch.split(fused.all_weights[0][1], fused.hidden_size))
+        """Return none: nothing is carried."""
+        return []

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from worldprobe.agents._hash import draw_streams, hashed_normal, next_stream
-from worldprobe.agents._network import NetworkConfig, RecurrentQNetwork, make_network
+from worldprobe.agents._network import RecurrentQNetwork, make_network
+from worldprobe.agents._network_config import NetworkConfig
 from worldprobe.agents._planted import PlantedAgent
 from worldprobe.agents._seeds import seeded_generator
 from worldprobe.worlds import World

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from worldprobe.agents._network import NetworkConfig
+from worldprobe.agents._network_config import NetworkConfig
 from worldprobe.agents._pqn import PqnConfig
 from worldprobe.worlds import WORLDS
 
@@ -110,5 +110,7 @@ PRESETS: dict[str, tuple[NetworkConfig, PqnConfig]] = {
     "mountain-hike": (NetworkConfig(core="gru"), replace(TABLES, total_steps=2_000_000)),
     "mountain-hike-rotated": (NetworkConfig(core="gru"), replace(TABLES, total_steps=2_000_000)),
     "bouncing-ball": (NetworkConfig(core="gru"), replace(TABLES, total_steps=2_000_000)),
+    "sokoban": (NetworkConfig(core="gru", hidden_size=128), replace(TABLES, total_steps=2_000_000)),
+    "sokoban-two-boxes": (NetworkConfig(core="gru", hidden_size=128), replace(TABLES, total_steps=2_000_000)),
 }
 """World name -> architecture and training."""

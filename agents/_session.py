@@ -12,22 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from worldprobe.agents._algorithms import ALGORITHMS
 from worldprobe.agents._checkpoints import save_checkpoint
 from worldprobe.agents._evaluate import evaluate_return
+from worldprobe.agents._learner import TrainingDivergedError
 from worldprobe.agents._metrics import MetricsFile, TensorBoardLog
-from worldprobe.agents._network import NetworkConfig, make_network
-from worldprobe.agents._pqn import METRICS, PqnConfig, PqnLearner, TrainingDivergedError
+from worldprobe.agents._network import make_network
+from worldprobe.agents._network_config import NetworkConfig
 from worldprobe.agents._resume import ResumeError, claim_directory, load_parts, save_parts
 from worldprobe.agents._rollout import Actor
 from worldprobe.agents._seeds import seeded_generator
+from worldprobe.agents._training_config import TrainingConfig
 from worldprobe.worlds import World
 
 COLUMNS = (
     *("step", "evaluation_return", "evaluation_standard_error", "evaluation_discounted_return"),
     *("training_return", "training_length", "n_episodes", "epsilon", "learning_rate"),
-    *METRICS,
 )
-"""Columns of metrics.csv."""
+"""Columns of metrics.csv, before those that the learner measures."""
 SPEED_COLUMNS = ("step", "seconds", "steps_per_second")
 """Columns of speed.csv, the only file that holds times."""
 
@@ -71,7 +73,7 @@ class Counters:
 
 
 class TrainingSession:
-    """A PQN training in its directory, new or gone on with.
+    """A training in its directory, new or gone on with.
 
     Parameters
     ----------
@@ -79,8 +81,8 @@ class TrainingSession:
         Where to learn.
     network : NetworkConfig
         What learns.
-    config : PqnConfig
-        How.
+    config : TrainingConfig
+        How; its class says by which algorithm.
     directory : Path
         Where everything is kept.
     seed : int
@@ -92,13 +94,13 @@ class TrainingSession:
         If the directory holds another training, or a damaged one.
     """
 
-    def __init__(self, world: World, network: NetworkConfig, config: PqnConfig, directory: Path, seed: int) -> None:
+    def __init__(self, world: World, network: NetworkConfig, config: TrainingConfig, directory: Path, seed: int) -> None:
         self._world, self._config, self._directory, self._seed = world, config, directory, seed
-        self._identity = {"world": world.name, "seed": seed, "network": asdict(network), "pqn": asdict(config)}
+        self._identity = {"world": world.name, "seed": seed, "network": asdict(network), config.algorithm: asdict(config)}
         is_yoked = config.reward_source == "yoked"
         self._network = make_network(world, network, seed, name="yoked" if is_yoked else "trained")
         discount = world.discount if config.discount is None else config.discount
-        self._learner = PqnLearner(self._network, config, discount, seeded_generator(seed, "minibatches"))
+        self._learner = ALGORITHMS[config.algorithm].learner(self._network, config, discount, seeded_generator(seed, "minibatches"))
         driver = world.driver(config.n_envs, seeded_generator(seed, "driver"))
         self._actor = Actor(self._network, driver, seeded_generator(seed, "exploration"), is_yoked)
         self._checkpoint_updates = log_spaced(config.n_updates, config.n_checkpoints)
@@ -126,9 +128,9 @@ class TrainingSession:
 
     def _open_logs(self) -> None:
         """Open metrics and times where the training stands."""
-        counters = self._counters
+        counters, columns = self._counters, (*COLUMNS, *self._learner.metrics)
         try:
-            self._metrics = MetricsFile(self._directory / "metrics.csv", COLUMNS, None if self._is_new else counters.metrics_position)
+            self._metrics = MetricsFile(self._directory / "metrics.csv", columns, None if self._is_new else counters.metrics_position)
             self._speed = MetricsFile(self._directory / "speed.csv", SPEED_COLUMNS, None if self._is_new else counters.speed_position)
         except ValueError as error:
             raise ResumeError(str(error)) from error

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import torch
 
-from worldprobe.agents._network import NetworkConfig
+from worldprobe.agents._network_config import NetworkConfig
 from worldprobe.agents._pqn import PqnConfig
 from worldprobe.agents._session import TrainingProgress, TrainingSession
+from worldprobe.agents._training_config import TrainingConfig
 from worldprobe.worlds import World
+
+Progress = Callable[[TrainingProgress], None]
+"""Is shown where a training stands, after every rollout."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +32,16 @@ class TrainingResult:
     """Weights at the end."""
 
 
-def train_pqn(
+def train(
     world: World,
     network: NetworkConfig,
-    config: PqnConfig,
+    config: TrainingConfig,
     directory: str | Path,
     seed: int,
     *,
-    progress: Callable[[TrainingProgress], None] | None = None,
+    progress: Progress | None = None,
 ) -> TrainingResult:
-    """Train a recurrent Q-network by PQN(lambda), or go on with a training that was interrupted.
+    """Train a recurrent network by the algorithm that its settings are of, or go on with a training that was interrupted.
 
     The directory gets training.json (the configuration), checkpoints/ (log-spaced `step-*`, `best`, `final`), metrics.csv,
     speed.csv and a resume file. A run that was killed and started again ends with the same bytes of weights and metrics
@@ -49,8 +53,8 @@ def train_pqn(
         Where to learn.
     network : NetworkConfig
         What learns.
-    config : PqnConfig
-        How.
+    config : TrainingConfig
+        How: `PqnConfig`, or the settings of another of `ALGORITHMS`.
     directory : path
         Where to keep everything; empty, new, or of the same training.
     seed : int
@@ -68,11 +72,11 @@ def train_pqn(
     Examples
     --------
     >>> import tempfile
-    >>> from worldprobe.agents import NetworkConfig, PqnConfig, train_pqn
+    >>> from worldprobe.agents import NetworkConfig, PqnConfig, train
     >>> from worldprobe.worlds import make_world
     >>> tiny = PqnConfig(total_steps=1024, n_envs=16, n_steps=16, n_evaluations=2, n_evaluation_episodes=16, n_checkpoints=3)
     >>> with tempfile.TemporaryDirectory() as directory:
-    ...     result = train_pqn(make_world("tmaze"), NetworkConfig(hidden_size=8), tiny, directory, seed=0)
+    ...     result = train(make_world("tmaze"), NetworkConfig(hidden_size=8), tiny, directory, seed=0)
     ...     sorted(result.checkpoints), result.best.name
     ([0, 256, 1024], 'best.safetensors')
     """
@@ -80,6 +84,13 @@ def train_pqn(
     with _threads(config.n_threads):
         TrainingSession(world, network, config, directory, seed).run(progress)
     return find_training(directory)
+
+
+def train_pqn(
+    world: World, network: NetworkConfig, config: PqnConfig, directory: str | Path, seed: int, *, progress: Progress | None = None
+) -> TrainingResult:
+    """Train a recurrent Q-network by PQN(lambda): `train` for these settings alone."""
+    return train(world, network, config, directory, seed, progress=progress)
 
 
 def find_training(directory: str | Path) -> TrainingResult:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 
 from worldprobe.agents._agent import count_inputs
-from worldprobe.agents._network import NetworkConfig, RecurrentQNetwork, make_network
+from worldprobe.agents._network import RecurrentQNetwork, make_network
+from worldprobe.agents._network_config import NetworkConfig
 from worldprobe.agents._seeds import seeded_generator
 from worldprobe.worlds import World
 
@@ -94,6 +95,8 @@ def _displaced(initial: RecurrentQNetwork, trained: RecurrentQNetwork, generator
 def echo_state_twins(world: World, config: NetworkConfig, seed: int, gains: Sequence[float] = ECHO_STATE_GAINS) -> list[RecurrentQNetwork]:
     """Return untrained networks whose recurrent matrices have the given spectral radii: the best that mere memory does.
 
+    A core without recurrent matrices (feed-forward, or linear unit by unit) has none: its fresh initialisations are its mere memory.
+
     Parameters
     ----------
     world : World
@@ -119,11 +122,14 @@ def echo_state_twins(world: World, config: NetworkConfig, seed: int, gains: Sequ
     """
     if not all(gain > 0 for gain in gains):
         raise ValueError(f"expected positive gains; got {tuple(gains)}")
-    twins = []
+    twins: list[RecurrentQNetwork] = []
     for gain in gains:
         generator = seeded_generator(seed, "echo state")
         twin = RecurrentQNetwork(config, count_inputs(world, frozenset(config.channels)), world.n_actions, generator, f"echo-{gain:.2f}")
-        for matrix in twin.core.recurrent_matrices():
+        matrices = twin.core.recurrent_matrices()
+        if not matrices:
+            return []
+        for matrix in matrices:
             matrix *= gain / torch.linalg.eigvals(matrix).abs().max()
         twins.append(twin)
     return twins

@@ -185,7 +185,7 @@ def test_wrong_arguments_are_refused_in_words(maze: World, network: RecurrentQNe
 def test_an_agent_that_breaks_is_refused(maze: World, tmp_path: Path) -> None:
     broken = make_network(maze, NetworkConfig(core="gru", hidden_size=8), seed=0)
     with torch.no_grad():
-        broken.head.bias[0] = torch.nan
+        [*broken.head.parameters()][-1][0] = torch.nan
     with pytest.raises(RecordingError, match="'site/q' holds NaN"):
         record(broken, maze, tmp_path / "a.wpr", CommonBehaviour(maze), 4, 0)
 

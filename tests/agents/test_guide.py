@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from worldprobe.agents import PLANTED, training_preset
+from worldprobe.agents import ALGORITHMS, PLANTED, training_preset
 from worldprobe.agents._session import COLUMNS, SPEED_COLUMNS
 from worldprobe.worlds import WORLDS
 
@@ -24,7 +24,10 @@ def test_the_table_of_results_is_of_the_presets(name: str) -> None:
     assert int(steps.replace(",", "")) == training.total_steps
 
 
-@pytest.mark.parametrize("name", [*COLUMNS, *SPEED_COLUMNS])
+MEASURED = {name for each in ALGORITHMS.values() for name in vars(each.learner)["metrics"]}
+
+
+@pytest.mark.parametrize("name", [*COLUMNS, *sorted(MEASURED), *SPEED_COLUMNS])
 def test_every_logged_column_is_explained(name: str) -> None:
     assert f"`{name}`" in PAGE
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from worldprobe.agents import CORES, NetworkConfig, RecurrentQNetwork, make_network
+from worldprobe.agents import CORES, DuelingHead, NetworkConfig, RecurrentQNetwork, from_json, make_network
 from worldprobe.worlds import make_world
 
 
@@ -42,24 +42,27 @@ def test_layer_norm_is_optional() -> None:
 @pytest.mark.parametrize("core", CORES)
 def test_every_weight_comes_from_the_seed(core: str) -> None:
     """No parameter is left to chance or to what lay in memory."""
-    config = NetworkConfig(core=core, hidden_size=16, n_layers=2, encoder_sizes=(12,))
+    between = {"residual": True, "core_layer_norm": True, "head_sizes": (7,), "dueling": True}
+    config = NetworkConfig(core=core, hidden_size=16, n_layers=2, encoder_sizes=(12,), **between)  # type: ignore[arg-type]
     before = torch.get_rng_state()
     first, same, other = (make_network(make_world("tmaze"), config, seed) for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), before)
     for (name, a), b, c in zip(first.named_parameters(), same.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b), name
         assert a.isfinite().all(), name
-        is_constant = "bias" in name or "encoder.1" in name  # biases and the layer norm begin at fixed values
+        is_constant = "bias" in name or "encoder.1" in name or "norm" in name  # biases and norms begin at fixed values
         assert torch.equal(a, c) == is_constant, name
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"core": "abacus"}, "unknown core 'abacus'; the cores are lstm, gru"),
+        ({"core": "abacus"}, "unknown core 'abacus'; the cores are lstm, gru, rnn"),
         ({"hidden_size": 0}, "at least 1"),
         ({"n_layers": 0}, "at least 1"),
         ({"encoder_sizes": (8, 0)}, "at least 1"),
+        ({"head_sizes": (0,)}, "at least 1"),
+        ({"n_layers": 257}, "n_layers must be at most 256; got 257"),
         ({"channels": ("observation",)}, "'action'"),
         ({"channels": ("action", "smell")}, "smell"),
     ],
@@ -72,10 +75,37 @@ def test_impossible_networks_are_refused(change: dict[str, object], message: str
 def test_names_of_sites() -> None:
     for core, n_layers in itertools.product(CORES, (1, 2)):
         network = RecurrentQNetwork(NetworkConfig(core=core, hidden_size=4, n_layers=n_layers), 3, 2, torch.Generator())
-        gates = {"lstm": ("input", "forget", "cell", "output"), "gru": ("reset", "update", "candidate")}[core]
-        leaves = {"lstm": ("h", "c"), "gru": ("h",)}[core]
+        others = {
+            "lstm": ("gates.input", "gates.forget", "gates.cell", "gates.output"),
+            "gru": ("gates.reset", "gates.update", "gates.candidate"),
+            "mingru": ("gates.update", "gates.candidate"),
+            "lru": ("y",),
+        }.get(core, ())
+        leaves = ("h", "c") if core == "lstm" else ("h",)
         expected = {"encoder", "q", *(f"core.{leaf}" for leaf in leaves)}
         for depth in range(n_layers):
-            expected |= {f"core.{depth}.{leaf}" for leaf in leaves} | {f"core.{depth}.gates.{gate}" for gate in gates}
+            expected |= {f"core.{depth}.{name}" for name in (*leaves, *others)}
         assert set(network.sites) == expected
         assert network.sites["core.h"] == 4 * n_layers
+
+
+@pytest.mark.parametrize("sizes", [(), (9,)])
+def test_a_dueling_head_keeps_value_and_advantage_apart(sizes: tuple[int, ...]) -> None:
+    config = NetworkConfig(hidden_size=8, head_sizes=sizes, dueling=True)
+    network = RecurrentQNetwork(config, 3, 4, torch.Generator().manual_seed(0))
+    head = network.head[-1] if isinstance(network.head, torch.nn.Sequential) else network.head
+    assert isinstance(head, DuelingHead)
+    y = torch.randn(6, 8, generator=torch.Generator().manual_seed(1))
+    q = network.q_values(y)
+    hidden = network.head[:-1](y) if isinstance(network.head, torch.nn.Sequential) else y
+    torch.testing.assert_close(q.mean(-1, keepdim=True), head.value(hidden))
+    advantage = head.advantage(hidden)
+    torch.testing.assert_close(q - q[:, :1], advantage - advantage[:, :1])
+
+
+def test_files_from_before_a_setting_was_added_are_read() -> None:
+    """Settings that came later have the value that says what networks were before."""
+    old = {"core": "gru", "hidden_size": 6, "n_layers": 2, "encoder_sizes": [5], "layer_norm": True, "channels": ["action"]}
+    assert from_json(NetworkConfig, old) == NetworkConfig("gru", 6, 2, (5,), True, ("action",))
+    with pytest.raises(ValueError, match=r"must hold exactly the settings of NetworkConfig; got .'core'."):
+        from_json(NetworkConfig, {name: value for name, value in old.items() if name != "core"})

@@ -1,0 +1,30 @@
+"""Every way to learn, by name: its settings, and what learns by them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from worldprobe.agents._learner import Learner
+from worldprobe.agents._network import RecurrentQNetwork
+from worldprobe.agents._pqn import PqnConfig, PqnLearner
+from worldprobe.agents._training_config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """One way to learn."""
+
+    config: type[TrainingConfig]
+    """Class of its settings."""
+    learner: Callable[[RecurrentQNetwork, Any, float, torch.Generator], Learner]
+    """Builds what learns from the network, the settings, gamma and a generator of its own."""
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    PqnConfig.algorithm: Algorithm(PqnConfig, PqnLearner),
+}
+"""Every algorithm by name."""

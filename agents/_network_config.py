@@ -1,0 +1,54 @@
+"""What a network is made of, as one configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from worldprobe.agents._cores import CORES, CoreShape
+from worldprobe.agents._from_json import added
+from worldprobe.worlds import check_channels
+
+DEEPEST = 256
+"""Largest number of layers: no file can ask for more."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What a recurrent network is made of: encoder -> core -> head."""
+
+    core: str = "lstm"
+    """Name of the recurrent core, of `CORES`."""
+    hidden_size: int = 64
+    """Width of every recurrent layer."""
+    n_layers: int = 1
+    """Number of recurrent layers."""
+    encoder_sizes: tuple[int, ...] = (64,)
+    """Widths of the feed-forward layers before the core; none: the core sees the inputs themselves."""
+    layer_norm: bool = True
+    """Whether each encoder layer is normalised before its ReLU (Gallici et al. 2024)."""
+    channels: tuple[str, ...] = ("observation", "action")
+    """What the network receives: "action" and some of "observation", "reward"."""
+    residual: bool = added(False)
+    """Whether every recurrent layer above the first adds what it received to what it gives."""
+    core_layer_norm: bool = added(False)
+    """Whether what a recurrent layer above the first receives is normalised."""
+    head_sizes: tuple[int, ...] = added(())
+    """Widths of the feed-forward layers after the core, each with a ReLU; none: the head is linear in the core's output."""
+    dueling: bool = added(False)
+    """Whether the head is Q = V + A - mean A (Wang et al. 2016)."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no network can be built from."""
+        check_channels(frozenset(self.channels))
+        if self.core not in CORES:
+            raise ValueError(f"unknown core {self.core!r}; the cores are {', '.join(CORES)}")
+        if min(self.hidden_size, self.n_layers, *self.encoder_sizes, *self.head_sizes) < 1:
+            raise ValueError(
+                f"widths and depth must be at least 1; got {self.hidden_size}, {self.n_layers}, {self.encoder_sizes}, {self.head_sizes}"
+            )
+        if self.n_layers > DEEPEST:
+            raise ValueError(f"n_layers must be at most {DEEPEST}; got {self.n_layers}")
+
+    def core_shape(self, input_size: int) -> CoreShape:
+        """Return the sizes of the core behind an encoder of width `input_size`."""
+        return CoreShape(input_size, self.hidden_size, self.n_layers, self.residual, self.core_layer_norm)

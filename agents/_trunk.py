@@ -1,0 +1,84 @@
+"""The trunk of every network: encoder -> core, with what all heads on it share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from worldprobe.agents._cores import CORES
+from worldprobe.agents._dense import BEFORE_RELU, dense_layers, draw_dense
+from worldprobe.agents._network_config import NetworkConfig
+
+
+class Trunk(nn.Module, ABC):
+    """Encoder -> core; a subclass adds the head, and `q_values`, by which it acts. An `Agent`.
+
+    Parameters
+    ----------
+    config : NetworkConfig
+        Architecture.
+    input_size, n_actions : int
+        Widths of what comes in and goes out.
+    name : str
+        What the agent is called in tables.
+    """
+
+    def __init__(self, config: NetworkConfig, input_size: int, n_actions: int, name: str) -> None:
+        super().__init__()
+        self.config = config
+        self.name = name
+        self.channels = frozenset(config.channels)
+        self.n_actions = n_actions
+        self.input_size = input_size
+        self.encoder = nn.Sequential(*dense_layers(input_size, config.encoder_sizes, config.layer_norm))
+        encoded_size = (input_size, *config.encoder_sizes)[-1]
+        self.core = CORES[config.core](config.core_shape(encoded_size))
+        self.state_size = self.core.state_size
+        self.sites = {"encoder": encoded_size, **self.core.sites, "q": n_actions}
+
+    @abstractmethod
+    def q_values(self, y: Tensor) -> Tensor:
+        """Return what the network acts on, greedily (..., n_actions), from the core's output (..., output_size)."""
+
+    def _draw_trunk(self, generator: torch.Generator) -> None:
+        """Draw orthogonal encoder weights (gain sqrt 2) and the core's own."""
+        draw_dense(self.encoder, generator, BEFORE_RELU)
+        self.core.initialise(generator)
+
+    def initial_state(self, n: int) -> Tensor:
+        """Return zeros, the core state in which every episode begins."""
+        return torch.zeros(n, self.state_size)
+
+    def features(self, inputs: Tensor, state: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the core's output (T, n, output_size) and the last core state; differentiable.
+
+        Parameters
+        ----------
+        inputs : Tensor
+            (T, n, input_size).
+        state : Tensor
+            Core state before the first step, (n, state_size).
+        reset : Tensor, optional
+            bool (T, n): where an episode begins. None: nowhere, which is fastest.
+        """
+        return self.core.sequence(self.encoder(inputs), state, reset)
+
+    def sequence(self, inputs: Tensor, state: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return Q (T, n, n_actions) and the last core state, from zeros where `reset` (T, n) holds; differentiable."""
+        y, state = self.features(inputs, state, reset)
+        return self.q_values(y), state
+
+    @torch.no_grad()
+    def step(self, inputs: Tensor, state: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
+        """Return Q (n, n_actions) and the next core state, from zeros where `reset` (n,) holds; no gradient."""
+        y, state = self.core.step(self.encoder(inputs), state, reset)
+        return self.q_values(y), state
+
+    @torch.no_grad()
+    def activations(self, inputs: Tensor, state: Tensor) -> dict[str, Tensor]:
+        """Return every site (T, n, width), and "core.state", over one unbroken stretch; no gradient."""
+        encoded = self.encoder(inputs)
+        y, core = self.core.record(encoded, state)
+        return {"encoder": encoded, **core, "q": self.q_values(y)}
