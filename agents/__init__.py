@@ -20,6 +20,7 @@ from worldprobe.agents._check import AgentContractError, check_agent
 from worldprobe.agents._checkpoints import CheckpointError, CheckpointInfo, load_checkpoint, read_checkpoint_info, save_checkpoint
 from worldprobe.agents._cores import CORES, Core, CoreShape
 from worldprobe.agents._dense import DuelingHead
+from worldprobe.agents._edited import Edit, EditableAgent, EditedAgent
 from worldprobe.agents._evaluate import EvaluationResult, evaluate_return
 from worldprobe.agents._from_json import added, from_json
 from worldprobe.agents._gates import GateWeights, check_fused, gru_gates, gru_update, lstm_cells, lstm_gates, lstm_update
@@ -59,6 +60,8 @@ __all__ = [
     # checkpoints and evaluation
     "save_checkpoint", "load_checkpoint", "read_checkpoint_info", "CheckpointInfo", "CheckpointError",
     "evaluate_return", "EvaluationResult",
+    # interventions
+    "EditedAgent", "EditableAgent", "Edit",
     # JSON that proves itself
     "seal", "unseal", "from_json", "added",
     # what networks are compared with

@@ -37,6 +37,7 @@ class Trunk(nn.Module, ABC):
         self.core = CORES[config.core](config.core_shape(encoded_size))
         self.state_size = self.core.state_size
         self.sites = {"encoder": encoded_size, **self.core.sites, "q": n_actions}
+        self.carried = self.core.carried
 
     @abstractmethod
     def q_values(self, y: Tensor) -> Tensor:
@@ -69,6 +70,11 @@ class Trunk(nn.Module, ABC):
         """Return Q (T, n, n_actions) and the last core state, from zeros where `reset` (T, n) holds; differentiable."""
         y, state = self.features(inputs, state, reset)
         return self.q_values(y), state
+
+    @torch.no_grad()
+    def values(self, inputs: Tensor, state: Tensor) -> Tensor:
+        """Return Q (n, n_actions) of core states (n, state_size) that took in `inputs` (n, input_size); no gradient."""
+        return self.q_values(self.core.given(self.encoder(inputs), state))
 
     @torch.no_grad()
     def step(self, inputs: Tensor, state: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
