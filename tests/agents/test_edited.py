@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from worldprobe.agents import (
     evaluate_return,
     make_network,
 )
-from worldprobe.worlds import TMaze
+from worldprobe.worlds import MemoryChain, TMaze
 
 WORLD = TMaze(length=4)
 CHANNELS = frozenset({"observation", "action"})
@@ -84,20 +86,22 @@ def test_one_site_of_several_can_be_edited() -> None:
     assert torch.any(sites["core.c"] != 0)
 
 
-def test_an_agent_whose_goal_is_erased_does_no_better_than_without_it() -> None:
-    world = TMaze(length=20, stochasticity=0.0)  # so long that going back to look again does not pay
-    agent, goal = BeliefAgent(world, CHANNELS), world.class_maps["goal"]
-    twins = torch.stack([(goal == value).nonzero().squeeze(1) for value in range(2)])
+def test_erasing_what_is_needed_costs_what_it_is_worth_and_the_rest_nothing() -> None:
+    world = MemoryChain(length=6)
+    agent, size = BeliefAgent(world, CHANNELS), world.tables.n_states
 
-    def merge(content: Tensor, inputs: Tensor) -> Tensor:
-        merged = content.clone()
-        merged[:, twins[0]] = merged[:, twins[1]] = (content[:, twins[0]] + content[:, twins[1]]) / 2
-        return merged
+    def without(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+        kept = world.class_maps["step" if name == "cue" else "cue"]
+        alike = (kept == kept.view(-1, 1)).float()
+        return lambda content, _: content @ (alike / alike.sum(1, keepdim=True))
 
-    generator = torch.Generator().manual_seed(0)
-    whole, erased = (evaluate_return(one, world, 2000, generator).mean_return for one in (agent, EditedAgent(agent, merge)))
-    assert whole == 4.0
-    assert erased == pytest.approx(1.95, abs=0.15)
+    returns = {}
+    for name in ("cue", "step"):
+        edited = EditedAgent(agent, without(name))
+        returns[name] = evaluate_return(edited, world, 2000, torch.Generator().manual_seed(0)).mean_return
+        assert edited.columns.tolist() == list(range(1, size + 1))
+    assert returns["step"] == 1.0
+    assert returns["cue"] == pytest.approx(0.0, abs=0.1)
 
 
 def test_what_cannot_be_edited_is_refused_in_words() -> None:
