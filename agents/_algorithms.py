@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 
+from worldprobe.agents._drqn import DrqnConfig, DrqnLearner
 from worldprobe.agents._learner import Learner
 from worldprobe.agents._network import RecurrentQNetwork
 from worldprobe.agents._pqn import PqnConfig, PqnLearner
+from worldprobe.agents._r2d2 import R2d2Config, R2d2Learner
 from worldprobe.agents._training_config import TrainingConfig
 
 
@@ -26,5 +28,7 @@ class Algorithm:
 
 ALGORITHMS: dict[str, Algorithm] = {
     PqnConfig.algorithm: Algorithm(PqnConfig, PqnLearner),
+    R2d2Config.algorithm: Algorithm(R2d2Config, R2d2Learner),
+    DrqnConfig.algorithm: Algorithm(DrqnConfig, DrqnLearner),
 }
 """Every algorithm by name."""
