@@ -110,5 +110,7 @@ PRESETS: dict[str, tuple[NetworkConfig, PqnConfig]] = {
     "mountain-hike": (NetworkConfig(core="gru"), replace(TABLES, total_steps=2_000_000)),
     "mountain-hike-rotated": (NetworkConfig(core="gru"), replace(TABLES, total_steps=2_000_000)),
     "bouncing-ball": (NetworkConfig(core="gru"), replace(TABLES, total_steps=2_000_000)),
+    "sokoban": (NetworkConfig(core="gru", hidden_size=128), replace(TABLES, total_steps=2_000_000)),
+    "sokoban-two-boxes": (NetworkConfig(core="gru", hidden_size=128), replace(TABLES, total_steps=2_000_000)),
 }
 """World name -> architecture and training."""

@@ -1,7 +1,7 @@
 """How fast worlds step: environment steps per second of one thread, through the driver that resets episodes by itself.
 
 `python benchmarks/worlds_speed.py [--fast]` prints one JSON object: versions, the T-Maze at several numbers of environments, every
-world that is a pure function at 256, and side by side at 256 the same T-Maze drawn with `torch.multinomial` and a plain T-Maze in
+world that is a pure function at 64 and at 256, and side by side at 256 the same T-Maze drawn with `torch.multinomial` and a plain T-Maze in
 Gymnasium's `SyncVectorEnv`; then exact filtering (histories updated per second) and the seconds that solving takes. Rates are the best
 of several runs, per processor second ("cpu", which other programs on the machine hardly touch) and per second on the clock ("wall").
 """
@@ -170,6 +170,7 @@ def measure(plan: Plan) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "plan": asdict(plan),
         "tmaze_steps_per_second": {n: driver_rate(TMaze(), n, plan) for n in plan.n_envs},
+        "worlds_at_64": {name: driver_rate(world, 64, plan) for name, world in pure.items()},
         "worlds_at_256": {name: driver_rate(world, 256, plan) for name, world in pure.items()},
         "tmaze_peers_at_256": {"multinomial": driver_rate(MultinomialTMaze(), 256, plan), "gymnasium_sync": gymnasium_rate(256, plan)},
         "filter_updates_per_second_at_256": {"tmaze": filter_rate(TMaze(), 256, plan), "four-rooms": filter_rate(FourRooms(), 256, plan)},

@@ -45,6 +45,9 @@ from worldprobe.worlds._repeat_previous import RepeatPrevious
 from worldprobe.worlds._room_goals import RoomGoals, RoomGoalsConfig
 from worldprobe.worlds._room_objects import RoomObjects, RoomObjectsConfig
 from worldprobe.worlds._smooth import SmoothWorld
+from worldprobe.worlds._sokoban import Sokoban
+from worldprobe.worlds._sokoban_levels import SokobanConfig
+from worldprobe.worlds._sokoban_solver import SokobanSolution, solve_sokoban
 from worldprobe.worlds._tables import FiniteTables
 from worldprobe.worlds._tasks import TaskWorld, with_tasks
 from worldprobe.worlds._tmaze import TMaze
@@ -82,6 +85,8 @@ __all__ = [
     "ParticleWorld", "ParticleFilter", "ParticleCollapseWarning", "SmoothWorld",
     "CartPole", "CartPolePhysics", "Pendulum", "PendulumPhysics",
     "MountainHike", "MountainHikeConfig", "BouncingBall", "BouncingBallConfig",
+    # boards to plan on
+    "Sokoban", "SokobanConfig", "solve_sokoban", "SokobanSolution",
     # other people's environments
     "GymnasiumWorld", "GymnasiumDriver", "GymnasiumFork", "ForkStep", "minigrid_memory", "popgym_repeat",
     # the registry

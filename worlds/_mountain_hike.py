@@ -126,11 +126,10 @@ class MountainHike(SmoothWorld):
 
     def altitude(self, x: Tensor, y: Tensor) -> Tensor:
         """Return how high it is at (x, y), of equal shape."""
-        densities = []
-        for (centre_x, centre_y), (width_x, width_y) in RIDGES:
-            exponent = ((x - centre_x) / width_x).square() + ((y - centre_y) / width_y).square()
-            densities.append((-0.5 * exponent).exp() / (2 * math.pi * width_x * width_y))
-        return -(-torch.stack(densities).amax(0)).exp() + SLOPE * (x + y) - DEPTH
+        centres, widths = x.new_tensor(RIDGES).unbind(1)
+        exponent = ((torch.stack([x, y], -1).unsqueeze(-2) - centres) / widths).square().sum(-1)
+        densities = (-0.5 * exponent).exp() / (2 * math.pi * widths.prod(-1))
+        return -(-densities.amax(-1)).exp() + SLOPE * (x + y) - DEPTH
 
     def factor_values(self, state: State) -> dict[str, Tensor]:
         """Return the position, float (n, 2), and the rotation in quarter turns, int64 (n,), if there is one."""

@@ -20,6 +20,8 @@ from worldprobe.worlds._red_light import RedLight
 from worldprobe.worlds._repeat_previous import RepeatPrevious
 from worldprobe.worlds._room_goals import RoomGoals
 from worldprobe.worlds._room_objects import RoomObjects
+from worldprobe.worlds._sokoban import Sokoban
+from worldprobe.worlds._sokoban_levels import SokobanConfig
 from worldprobe.worlds._tasks import with_tasks
 from worldprobe.worlds._tmaze import TMaze
 from worldprobe.worlds._trace_conditioning import TraceConditioning, TraceConditioningConfig
@@ -70,6 +72,8 @@ WORLDS: dict[str, WorldEntry] = {
         lambda: MountainHike(MountainHikeConfig(rotated=True)), "the same, and what is up is turned by a hidden multiple of 90 degrees"
     ),
     "bouncing-ball": WorldEntry(BouncingBall, "a paddle to keep level with a ball that flies behind a screen; smooth between bounces"),
+    "sokoban": WorldEntry(Sokoban, "one box to push onto its target, on 2,000 generated boards of 6 x 6"),
+    "sokoban-two-boxes": WorldEntry(lambda: Sokoban(SokobanConfig(size=7, n_boxes=2)), "two boxes, on 2,000 generated boards of 7 x 7"),
 }
 
 

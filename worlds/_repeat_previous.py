@@ -40,7 +40,7 @@ class RepeatPrevious(FiniteWorld):
     --------
     >>> from worldprobe.worlds import RepeatPrevious
     >>> world = RepeatPrevious(n_symbols=4, k=2)
-    >>> world.tables.n_states, world.state_labels[-1]
+    >>> world.tables.n_states, world.factor("state").labels[-1]
     (84, '3 3 3')
 
     References
@@ -61,7 +61,7 @@ class RepeatPrevious(FiniteWorld):
         target = torch.tensor([history[0] + 1 if len(history) == k + 1 else 0 for history in histories])
         right = target == torch.arange(1, n_symbols + 1).view(-1, 1)
         symbols = tuple(map(str, range(n_symbols)))
-        self.state_labels = tuple(" ".join(map(str, history)) for history in histories)
+        labels = tuple(" ".join(map(str, history)) for history in histories)
         super().__init__(
             FiniteTables(
                 initial=torch.tensor([len(history) == 1 for history in histories]).double() / n_symbols,
@@ -73,7 +73,7 @@ class RepeatPrevious(FiniteWorld):
             name="repeat-previous",
             factors={
                 Factor("target", "categorical", n_symbols + 1, "policy", labels=("none yet", *symbols)): target,
-                Factor("state", "categorical", n_states, "value", labels=self.state_labels): torch.arange(n_states),
+                Factor("state", "categorical", n_states, "value", labels=labels): torch.arange(n_states),
             },
             action_names=symbols,
             discount=0.95,
