@@ -15,7 +15,7 @@ the `Agent` protocol: `step` them in a world, or take the `activations` of every
 """
 
 from worldprobe.agents._agent import Agent, agent_inputs, count_inputs
-from worldprobe.agents._algorithms import ALGORITHMS, Algorithm
+from worldprobe.agents._algorithms import ALGORITHMS, Algorithm, AnyConfig
 from worldprobe.agents._check import AgentContractError, check_agent
 from worldprobe.agents._checkpoints import CheckpointError, CheckpointInfo, load_checkpoint, read_checkpoint_info, save_checkpoint
 from worldprobe.agents._cores import CORES, Core, CoreShape
@@ -34,7 +34,7 @@ from worldprobe.agents._planted import PlantedAgent
 from worldprobe.agents._planted_beliefs import BeliefAgent, CodedBeliefAgent
 from worldprobe.agents._planted_nulls import ClockAgent, DriftingNoiseAgent, MemorylessAgent, reservoir_agent
 from worldprobe.agents._pqn import PqnConfig, PqnLearner
-from worldprobe.agents._presets import training_preset
+from worldprobe.agents._presets import lambrechts_preset, training_preset
 from worldprobe.agents._r2d2 import R2d2Config, R2d2Learner
 from worldprobe.agents._resume import ResumeError
 from worldprobe.agents._rollout import Actor, Rollout
@@ -56,12 +56,12 @@ __all__ = [
     # the equations that fused kernels hide
     "GateWeights", "lstm_gates", "lstm_update", "lstm_cells", "gru_gates", "gru_update", "check_fused",
     # learning
-    "ALGORITHMS", "Algorithm", "Learner", "TrainingConfig", "Actor", "Rollout",
+    "ALGORITHMS", "Algorithm", "AnyConfig", "Learner", "TrainingConfig", "Actor", "Rollout",
     "PqnConfig", "PqnLearner", "R2d2Config", "R2d2Learner", "DrqnConfig", "DrqnLearner",
     "lambda_returns", "n_step_targets", "rescale", "unscale",
     # training as a tool
     "train", "train_pqn", "train_r2d2", "train_drqn",
-    "training_preset", "TrainingProgress", "TrainingResult", "find_training", "TrainingDivergedError", "ResumeError",
+    "training_preset", "lambrechts_preset", "TrainingProgress", "TrainingResult", "find_training", "TrainingDivergedError", "ResumeError",
     # checkpoints and evaluation
     "save_checkpoint", "load_checkpoint", "read_checkpoint_info", "CheckpointInfo", "CheckpointError",
     "evaluate_return", "EvaluationResult",

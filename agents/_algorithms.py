@@ -13,14 +13,16 @@ from worldprobe.agents._learner import Learner
 from worldprobe.agents._network import RecurrentQNetwork
 from worldprobe.agents._pqn import PqnConfig, PqnLearner
 from worldprobe.agents._r2d2 import R2d2Config, R2d2Learner
-from worldprobe.agents._training_config import TrainingConfig
+
+AnyConfig = PqnConfig | R2d2Config | DrqnConfig
+"""Settings of any of the algorithms."""
 
 
 @dataclass(frozen=True)
 class Algorithm:
     """One way to learn."""
 
-    config: type[TrainingConfig]
+    config: type[AnyConfig]
     """Class of its settings."""
     learner: Callable[[RecurrentQNetwork, Any, float, torch.Generator], Learner]
     """Builds what learns from the network, the settings, gamma and a generator of its own."""
