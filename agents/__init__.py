@@ -18,7 +18,8 @@ from worldprobe.agents._agent import Agent, agent_inputs, count_inputs
 from worldprobe.agents._algorithms import ALGORITHMS, Algorithm, AnyConfig
 from worldprobe.agents._check import AgentContractError, check_agent
 from worldprobe.agents._checkpoints import CheckpointError, CheckpointInfo, load_checkpoint, read_checkpoint_info, save_checkpoint
-from worldprobe.agents._cores import CORES, Core, CoreShape
+from worldprobe.agents._core_registry import CORES
+from worldprobe.agents._cores import Core, CoreShape
 from worldprobe.agents._dense import DuelingHead
 from worldprobe.agents._drqn import DrqnConfig, DrqnLearner
 from worldprobe.agents._evaluate import EvaluationResult, evaluate_return
