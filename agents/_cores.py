@@ -5,13 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from worldprobe.agents._layers import FeedForwardLayer, GRULayer, LSTMLayer, RecurrentLayer, RNNLayer
-from worldprobe.agents._scan_layers import LRULayer, MinGRULayer
+from worldprobe.agents._layers import RecurrentLayer
 from worldprobe.agents._undrawn import undrawn
 
 
@@ -29,6 +27,10 @@ class CoreShape:
     """Whether every layer above the first adds what it received to what it gives."""
     layer_norm: bool = False
     """Whether what a layer above the first receives is normalised (after the residual branches off)."""
+    n_ticks: int = 1
+    """Times that a drc core is run on every step."""
+    map_size: tuple[int, int] = (0, 0)
+    """Height and width of what comes in, where that is maps."""
 
 
 class Core(nn.Module, ABC):
@@ -177,14 +179,3 @@ class LayeredCore(Core):
     def recurrent_matrices(self) -> list[Tensor]:
         """Return the recurrent matrix of every gate of every layer."""
         return [matrix for layer in self._stack for matrix in layer.recurrent_matrices()]
-
-
-CORES: dict[str, Callable[[CoreShape], Core]] = {
-    "lstm": partial(LayeredCore, LSTMLayer),
-    "gru": partial(LayeredCore, GRULayer),
-    "rnn": partial(LayeredCore, RNNLayer),
-    "lru": partial(LayeredCore, LRULayer),
-    "mingru": partial(LayeredCore, MinGRULayer),
-    "feedforward": partial(LayeredCore, FeedForwardLayer),
-}
-"""Every core, by name; "feedforward" is the memoryless control."""

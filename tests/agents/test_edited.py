@@ -11,6 +11,7 @@ from worldprobe.agents import (
     BeliefAgent,
     ClockAgent,
     CodedBeliefAgent,
+    CoreShape,
     EditableAgent,
     EditedAgent,
     MemorylessAgent,
@@ -25,7 +26,7 @@ CHANNELS = frozenset({"observation", "action"})
 
 
 def networks() -> list[EditableAgent]:
-    plain = [make_network(WORLD, NetworkConfig(core=core, hidden_size=6), seed=0) for core in CORES]
+    plain = [make_network(WORLD, NetworkConfig(core=core, hidden_size=6), seed=0) for core in CORES if core != "drc"]
     deep = NetworkConfig(core="lru", hidden_size=6, n_layers=3, residual=True, core_layer_norm=True)
     return [*plain, make_network(WORLD, deep, seed=0)]
 
@@ -109,3 +110,14 @@ def test_what_cannot_be_edited_is_refused_in_words() -> None:
         EditedAgent(ClockAgent(WORLD, CHANNELS, seed=0), unchanged)
     with pytest.raises(KeyError, match=r"'encoder' is no part of the core state of 'network'; what is: core\.h"):
         EditedAgent(make_network(WORLD, NetworkConfig(hidden_size=6), seed=0), unchanged, sites=["encoder"])
+
+
+def test_maps_are_carried_module_by_module() -> None:
+    core = CORES["drc"](CoreShape(input_size=3 * 20, hidden_size=3, n_layers=2, n_ticks=2, map_size=(4, 5)))
+    core.initialise(torch.Generator().manual_seed(0))
+    x, state = torch.randn(3, 2, 60), torch.zeros(2, core.state_size)
+    y, sites = core.record(x, state)
+    for t in range(3):
+        torch.testing.assert_close(core.given(x[t], sites["core.state"][t]), y[t])
+    for site, columns in core.carried.items():
+        assert torch.equal(sites["core.state"][..., columns], sites[site])
