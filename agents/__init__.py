@@ -15,31 +15,36 @@ the `Agent` protocol: `step` them in a world, or take the `activations` of every
 """
 
 from worldprobe.agents._agent import Agent, agent_inputs, count_inputs
-from worldprobe.agents._algorithms import ALGORITHMS, Algorithm
+from worldprobe.agents._algorithms import ALGORITHMS, Algorithm, AnyConfig
 from worldprobe.agents._check import AgentContractError, check_agent
 from worldprobe.agents._checkpoints import CheckpointError, CheckpointInfo, load_checkpoint, read_checkpoint_info, save_checkpoint
-from worldprobe.agents._cores import CORES, Core, CoreShape
+from worldprobe.agents._core_registry import CORES
+from worldprobe.agents._cores import Core, CoreShape
 from worldprobe.agents._dense import DuelingHead
+from worldprobe.agents._drqn import DrqnConfig, DrqnLearner
+from worldprobe.agents._edited import Edit, EditableAgent, EditedAgent
 from worldprobe.agents._evaluate import EvaluationResult, evaluate_return
 from worldprobe.agents._from_json import added, from_json
 from worldprobe.agents._gates import GateWeights, check_fused, gru_gates, gru_update, lstm_cells, lstm_gates, lstm_update
 from worldprobe.agents._known_answers import PLANTED
 from worldprobe.agents._lambda_returns import lambda_returns
 from worldprobe.agents._learner import Learner, TrainingDivergedError
+from worldprobe.agents._n_step import n_step_targets, rescale, unscale
 from worldprobe.agents._network import RecurrentQNetwork, count_parameters, make_network
 from worldprobe.agents._network_config import NetworkConfig
 from worldprobe.agents._planted import PlantedAgent
 from worldprobe.agents._planted_beliefs import BeliefAgent, CodedBeliefAgent
 from worldprobe.agents._planted_nulls import ClockAgent, DriftingNoiseAgent, MemorylessAgent, reservoir_agent
 from worldprobe.agents._pqn import PqnConfig, PqnLearner
-from worldprobe.agents._presets import training_preset
+from worldprobe.agents._presets import lambrechts_preset, training_preset
+from worldprobe.agents._r2d2 import R2d2Config, R2d2Learner
 from worldprobe.agents._resume import ResumeError
 from worldprobe.agents._rollout import Actor, Rollout
 from worldprobe.agents._scan import linear_scan
 from worldprobe.agents._seeds import seeded_generator
 from worldprobe.agents._session import TrainingProgress
 from worldprobe.agents._storage import seal, unseal
-from worldprobe.agents._training import TrainingResult, find_training, train, train_pqn
+from worldprobe.agents._training import TrainingResult, find_training, train, train_drqn, train_pqn, train_r2d2
 from worldprobe.agents._training_config import TrainingConfig
 from worldprobe.agents._trunk import Trunk
 from worldprobe.agents._twins import echo_state_twins, fresh_initialisations, untrained_twin, weight_noise_twins
@@ -53,12 +58,17 @@ __all__ = [
     # the equations that fused kernels hide
     "GateWeights", "lstm_gates", "lstm_update", "lstm_cells", "gru_gates", "gru_update", "check_fused",
     # learning
-    "ALGORITHMS", "Algorithm", "Learner", "TrainingConfig", "PqnConfig", "PqnLearner", "lambda_returns", "Actor", "Rollout",
+    "ALGORITHMS", "Algorithm", "AnyConfig", "Learner", "TrainingConfig", "Actor", "Rollout",
+    "PqnConfig", "PqnLearner", "R2d2Config", "R2d2Learner", "DrqnConfig", "DrqnLearner",
+    "lambda_returns", "n_step_targets", "rescale", "unscale",
     # training as a tool
-    "train", "train_pqn", "training_preset", "TrainingProgress", "TrainingResult", "find_training", "TrainingDivergedError", "ResumeError",
+    "train", "train_pqn", "train_r2d2", "train_drqn",
+    "training_preset", "lambrechts_preset", "TrainingProgress", "TrainingResult", "find_training", "TrainingDivergedError", "ResumeError",
     # checkpoints and evaluation
     "save_checkpoint", "load_checkpoint", "read_checkpoint_info", "CheckpointInfo", "CheckpointError",
     "evaluate_return", "EvaluationResult",
+    # interventions
+    "EditedAgent", "EditableAgent", "Edit",
     # JSON that proves itself
     "seal", "unseal", "from_json", "added",
     # what networks are compared with

@@ -8,17 +8,21 @@ from typing import Any
 
 import torch
 
+from worldprobe.agents._drqn import DrqnConfig, DrqnLearner
 from worldprobe.agents._learner import Learner
 from worldprobe.agents._network import RecurrentQNetwork
 from worldprobe.agents._pqn import PqnConfig, PqnLearner
-from worldprobe.agents._training_config import TrainingConfig
+from worldprobe.agents._r2d2 import R2d2Config, R2d2Learner
+
+AnyConfig = PqnConfig | R2d2Config | DrqnConfig
+"""Settings of any of the algorithms."""
 
 
 @dataclass(frozen=True)
 class Algorithm:
     """One way to learn."""
 
-    config: type[TrainingConfig]
+    config: type[AnyConfig]
     """Class of its settings."""
     learner: Callable[[RecurrentQNetwork, Any, float, torch.Generator], Learner]
     """Builds what learns from the network, the settings, gamma and a generator of its own."""
@@ -26,5 +30,7 @@ class Algorithm:
 
 ALGORITHMS: dict[str, Algorithm] = {
     PqnConfig.algorithm: Algorithm(PqnConfig, PqnLearner),
+    R2d2Config.algorithm: Algorithm(R2d2Config, R2d2Learner),
+    DrqnConfig.algorithm: Algorithm(DrqnConfig, DrqnLearner),
 }
 """Every algorithm by name."""

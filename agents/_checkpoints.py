@@ -14,7 +14,7 @@ import safetensors
 import torch
 
 from worldprobe._version import __version__
-from worldprobe.agents._from_json import from_json
+from worldprobe.agents._from_json import added, from_json
 from worldprobe.agents._network import RecurrentQNetwork, count_parameters
 from worldprobe.agents._network_config import NetworkConfig
 from worldprobe.agents._storage import pack_tensors, seal, unpack_tensors, unseal, write_atomically, write_json
@@ -48,6 +48,8 @@ class CheckpointInfo:
     """Versions of what made it."""
     sha256: str
     """Hash of the weights file."""
+    observation_shape: tuple[int, ...] = added(())
+    """Of the observations it was trained on."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that no network has."""
@@ -108,6 +110,7 @@ def save_checkpoint(
         evaluation=dict(evaluation or {}),
         versions=versions(),
         sha256=hashlib.sha256(weights).hexdigest(),
+        observation_shape=network.observation_shape,
     )
     write_atomically(path, weights)
     write_json(sidecar, seal(asdict(info)))
@@ -132,10 +135,10 @@ def load_checkpoint(path: str | Path) -> tuple[RecurrentQNetwork, CheckpointInfo
     weights = _read(path)
     if hashlib.sha256(weights).hexdigest() != info.sha256:
         raise CheckpointError(f"{path} is damaged: its hash is not the one in {sidecar.name}; train again or restore both files")
-    if 4 * count_parameters(info.network, info.input_size, info.n_actions) > len(weights):
-        raise CheckpointError(f"{path} is too small for the weights of {info.network}; restore both files")
-    network = RecurrentQNetwork(info.network, info.input_size, info.n_actions, None, info.name)
     try:
+        if 4 * count_parameters(info.network, info.input_size, info.n_actions, info.observation_shape) > len(weights):
+            raise ValueError("it is too small for the weights")
+        network = RecurrentQNetwork(info.network, info.input_size, info.n_actions, None, info.name, info.observation_shape)
         network.load_state_dict(unpack_tensors(weights))
     except (ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} does not hold the weights of {info.network}: {' '.join(str(error).split())}") from error

@@ -5,13 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from worldprobe.agents._layers import FeedForwardLayer, GRULayer, LSTMLayer, RecurrentLayer, RNNLayer
-from worldprobe.agents._scan_layers import LRULayer, MinGRULayer
+from worldprobe.agents._layers import RecurrentLayer
 from worldprobe.agents._undrawn import undrawn
 
 
@@ -29,6 +27,10 @@ class CoreShape:
     """Whether every layer above the first adds what it received to what it gives."""
     layer_norm: bool = False
     """Whether what a layer above the first receives is normalised (after the residual branches off)."""
+    n_ticks: int = 1
+    """Times that a drc core is run on every step."""
+    map_size: tuple[int, int] = (0, 0)
+    """Height and width of what comes in, where that is maps."""
 
 
 class Core(nn.Module, ABC):
@@ -48,6 +50,15 @@ class Core(nn.Module, ABC):
 
         None: no episode begins inside, nor with, the sequence; this is fastest on fused kernels.
         """
+
+    @abstractmethod
+    def given(self, x: Tensor, state: Tensor) -> Tensor:
+        """Return y (n, output_size) of a step that took in x (n, input_size) and came to `state` (n, state_size)."""
+
+    @property
+    @abstractmethod
+    def carried(self) -> dict[str, Tensor]:
+        """For each site that is part of the state, its columns there, int64 (width,)."""
 
     @abstractmethod
     def record(self, x: Tensor, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -126,6 +137,24 @@ class LayeredCore(Core):
             lasts.append(last)
         return x, torch.cat(lasts, -1)
 
+    def given(self, x: Tensor, state: Tensor) -> Tensor:
+        """Follow what every layer hands on."""
+        for depth, (layer, own) in enumerate(zip(self._stack, self._split(state), strict=True)):
+            h = own[..., : layer.leaves["h"]]
+            x = self._given(depth, x, layer.given(self._received(depth, x), h))
+        return x
+
+    @property
+    def carried(self) -> dict[str, Tensor]:
+        """Return the columns of every leaf, over all layers."""
+        columns: dict[str, list[Tensor]] = {name: [] for name in self._stack[0].leaves}
+        begin = 0
+        for layer in self._stack:
+            for name, width in layer.leaves.items():
+                columns[name].append(torch.arange(begin, begin + width))
+                begin += width
+        return {f"core.{name}": torch.cat(parts) for name, parts in columns.items()}
+
     def record(self, x: Tensor, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Run every layer, and recompute what its fused kernel keeps to itself."""
         records = []
@@ -150,14 +179,3 @@ class LayeredCore(Core):
     def recurrent_matrices(self) -> list[Tensor]:
         """Return the recurrent matrix of every gate of every layer."""
         return [matrix for layer in self._stack for matrix in layer.recurrent_matrices()]
-
-
-CORES: dict[str, Callable[[CoreShape], Core]] = {
-    "lstm": partial(LayeredCore, LSTMLayer),
-    "gru": partial(LayeredCore, GRULayer),
-    "rnn": partial(LayeredCore, RNNLayer),
-    "lru": partial(LayeredCore, LRULayer),
-    "mingru": partial(LayeredCore, MinGRULayer),
-    "feedforward": partial(LayeredCore, FeedForwardLayer),
-}
-"""Every core, by name; "feedforward" is the memoryless control."""

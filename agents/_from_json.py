@@ -74,7 +74,10 @@ def _value(hint: Any, value: Any, at: str) -> Any:
 
 
 def _first(hints: tuple[Any, ...], value: Any, at: str) -> Any:
-    """Return the value as the first of some types that it fits."""
+    """Return the value as the first of some types that it fits; of several dataclasses, as the one whose settings it has."""
+    classes = [hint for hint in hints if isinstance(hint, type) and is_dataclass(hint)]
+    if len(classes) > 1 and isinstance(value, Mapping):
+        return from_json(min(classes, key=lambda each: len(value.keys() ^ {field.name for field in fields(each)})), value, at)
     for hint in hints:
         try:
             return _value(hint, value, at)

@@ -27,6 +27,8 @@ class RecurrentQNetwork(Trunk):
         in memory, and are to be loaded.
     name : str
         What the agent is called in tables.
+    observation_shape : tuple of int
+        Of the world's observations; matters where they are seen as images.
 
     Examples
     --------
@@ -39,9 +41,15 @@ class RecurrentQNetwork(Trunk):
     """
 
     def __init__(
-        self, config: NetworkConfig, input_size: int, n_actions: int, generator: torch.Generator | None, name: str = "network"
+        self,
+        config: NetworkConfig,
+        input_size: int,
+        n_actions: int,
+        generator: torch.Generator | None,
+        name: str = "network",
+        observation_shape: tuple[int, ...] = (),
     ) -> None:
-        super().__init__(config, input_size, n_actions, name)
+        super().__init__(config, input_size, n_actions, name, observation_shape)
         self.head = q_head(self.core.output_size, config.head_sizes, n_actions, config.dueling)
         if generator is not None:
             self._draw_trunk(generator)
@@ -63,11 +71,16 @@ def make_network(world: World, config: NetworkConfig, seed: int, name: str = "ne
     >>> make_network(make_world("tmaze"), NetworkConfig(hidden_size=32), seed=0).input_size
     8
     """
-    generator = seeded_generator(seed, "initial weights")
-    return RecurrentQNetwork(config, count_inputs(world, frozenset(config.channels)), world.n_actions, generator, name)
+    return draw_network(world, config, seeded_generator(seed, "initial weights"), name)
 
 
-def count_parameters(config: NetworkConfig, input_size: int, n_actions: int) -> int:
+def draw_network(world: World, config: NetworkConfig, generator: torch.Generator, name: str) -> RecurrentQNetwork:
+    """Return a network for a world, drawn from a generator."""
+    n_inputs = count_inputs(world, frozenset(config.channels))
+    return RecurrentQNetwork(config, n_inputs, world.n_actions, generator, name, world.observation_shape)
+
+
+def count_parameters(config: NetworkConfig, input_size: int, n_actions: int, observation_shape: tuple[int, ...] = ()) -> int:
     """Return how many weights a network has, without the memory for them.
 
     Examples
@@ -77,5 +90,5 @@ def count_parameters(config: NetworkConfig, input_size: int, n_actions: int) -> 
     104936964
     """
     with torch.device("meta"):
-        network = RecurrentQNetwork(config, input_size, n_actions, None)
+        network = RecurrentQNetwork(config, input_size, n_actions, None, observation_shape=observation_shape)
     return sum(parameter.numel() for parameter in network.parameters())

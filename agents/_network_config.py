@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from worldprobe.agents._cores import CORES, CoreShape
+from worldprobe.agents._core_registry import CORES
+from worldprobe.agents._cores import CoreShape
 from worldprobe.agents._from_json import added
 from worldprobe.worlds import check_channels
 
 DEEPEST = 256
-"""Largest number of layers: no file can ask for more."""
+"""Largest number of layers and ticks: no file can ask for more."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class NetworkConfig:
     n_layers: int = 1
     """Number of recurrent layers."""
     encoder_sizes: tuple[int, ...] = (64,)
-    """Widths of the feed-forward layers before the core; none: the core sees the inputs themselves."""
+    """Widths of the layers before the core (channels, if convolutional); none: the core sees the inputs themselves."""
     layer_norm: bool = True
     """Whether each encoder layer is normalised before its ReLU (Gallici et al. 2024)."""
     channels: tuple[str, ...] = ("observation", "action")
@@ -36,19 +38,26 @@ class NetworkConfig:
     """Widths of the feed-forward layers after the core, each with a ReLU; none: the head is linear in the core's output."""
     dueling: bool = added(False)
     """Whether the head is Q = V + A - mean A (Wang et al. 2016)."""
+    encoder: Literal["dense", "convolutional"] = added("dense")
+    """What the layers before the core are; convolutional ones need a world that is seen as an image (channels, height, width)."""
+    n_ticks: int = added(1)
+    """Times that a drc core is run on every observation."""
 
     def __post_init__(self) -> None:
         """Refuse what no network can be built from."""
         check_channels(frozenset(self.channels))
         if self.core not in CORES:
             raise ValueError(f"unknown core {self.core!r}; the cores are {', '.join(CORES)}")
-        if min(self.hidden_size, self.n_layers, *self.encoder_sizes, *self.head_sizes) < 1:
+        if self.encoder not in ("dense", "convolutional"):
+            raise ValueError(f"the encoder must be 'dense' or 'convolutional'; got {self.encoder!r}")
+        if min(self.hidden_size, self.n_layers, self.n_ticks, *self.encoder_sizes, *self.head_sizes) < 1:
             raise ValueError(
-                f"widths and depth must be at least 1; got {self.hidden_size}, {self.n_layers}, {self.encoder_sizes}, {self.head_sizes}"
+                "widths, depth and ticks must be at least 1; got "
+                f"{self.hidden_size}, {self.n_layers}, {self.n_ticks}, {self.encoder_sizes}, {self.head_sizes}"
             )
-        if self.n_layers > DEEPEST:
-            raise ValueError(f"n_layers must be at most {DEEPEST}; got {self.n_layers}")
+        if max(self.n_layers, self.n_ticks) > DEEPEST:
+            raise ValueError(f"n_layers and n_ticks must be at most {DEEPEST}; got {self.n_layers} and {self.n_ticks}")
 
-    def core_shape(self, input_size: int) -> CoreShape:
-        """Return the sizes of the core behind an encoder of width `input_size`."""
-        return CoreShape(input_size, self.hidden_size, self.n_layers, self.residual, self.core_layer_norm)
+    def core_shape(self, input_size: int, map_size: tuple[int, int] = (0, 0)) -> CoreShape:
+        """Return the sizes of the core behind an encoder of width `input_size`, perhaps of maps."""
+        return CoreShape(input_size, self.hidden_size, self.n_layers, self.residual, self.core_layer_norm, self.n_ticks, map_size)

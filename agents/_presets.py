@@ -1,35 +1,41 @@
-"""Measured settings: with which network and which training PQN learns in the worlds of the registry."""
+"""Measured settings: with which network and which training agents learn in the worlds of the registry."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from worldprobe.agents._algorithms import ALGORITHMS, AnyConfig
+from worldprobe.agents._drqn import DrqnConfig
 from worldprobe.agents._network_config import NetworkConfig
 from worldprobe.agents._pqn import PqnConfig
+from worldprobe.agents._r2d2 import R2d2Config
 from worldprobe.worlds import WORLDS
 
 
-def training_preset(world_name: str) -> tuple[NetworkConfig, PqnConfig]:
-    """Return a network and a training with which PQN learns in a world of the registry, in minutes on one thread.
+def training_preset(world_name: str, algorithm: str = "pqn") -> tuple[NetworkConfig, AnyConfig]:
+    """Return a network and a training for a world of the registry, in minutes on one thread.
 
-    What each of them reaches is in docs/agents.md; `benchmarks/pqn_learning.py` measures it again.
+    PQN's were measured in every world; another algorithm's in the worlds that docs/agents.md has figures of. Elsewhere it has its
+    own defaults on PQN's network, and nobody has seen what these reach. `benchmarks/agents_learning.py` measures them all again.
 
     Parameters
     ----------
     world_name : str
         Name of a world of `worldprobe.worlds.WORLDS`.
+    algorithm : str
+        Name of an algorithm of `worldprobe.agents.ALGORITHMS`.
 
     Returns
     -------
     network : NetworkConfig
         Architecture.
-    training : PqnConfig
-        How it is trained.
+    training : AnyConfig
+        How it is trained, of the algorithm's own class.
 
     Raises
     ------
     KeyError
-        If there is no such world; the message lists those there are.
+        If there is no such world or algorithm; the message lists those there are.
 
     Examples
     --------
@@ -40,7 +46,46 @@ def training_preset(world_name: str) -> tuple[NetworkConfig, PqnConfig]:
     """
     if world_name not in WORLDS:
         raise KeyError(f"no settings for the unknown world {world_name!r}; the worlds are {', '.join(WORLDS)}")
-    return PRESETS[world_name]
+    if algorithm not in ALGORITHMS:
+        raise KeyError(f"no settings for the unknown algorithm {algorithm!r}; the algorithms are {', '.join(ALGORITHMS)}")
+    if algorithm == PqnConfig.algorithm:
+        return PRESETS[world_name]
+    return OTHERS.get((world_name, algorithm), (PRESETS[world_name][0], ALGORITHMS[algorithm].config()))
+
+
+def lambrechts_preset() -> tuple[NetworkConfig, DrqnConfig]:
+    """Return the network and the training of the closest earlier study, for its T-Maze: one environment, one step per history.
+
+    Two GRU layers of 32 units see a_{t-1} and o_t themselves; 10 steps of Adam (1e-3) after each episode, on 32 steps drawn
+    uniformly with their whole histories, from the last 8,192 episodes; epsilon .2; a target copy every 10 episodes. gamma is the
+    world's .98. There, gradients are not clipped; here, at a norm that none reaches.
+
+    Examples
+    --------
+    >>> from worldprobe.agents import lambrechts_preset
+    >>> network, training = lambrechts_preset()
+    >>> network.n_layers, network.hidden_size, training.learn_from
+    (2, 32, 'one step')
+
+    References
+    ----------
+    Lambrechts, Bolland & Ernst 2022, "Recurrent networks, hidden states and beliefs in partially observable environments".
+    """
+    training = DrqnConfig(
+        total_steps=100_000,
+        n_envs=1,
+        n_steps=1,
+        learning_rate=1e-3,
+        final_learning_rate=1e-3,
+        epsilon_start=0.2,
+        epsilon_end=0.2,
+        max_gradient_norm=1e6,
+        learn_from="one step",
+        gradient_steps_per_episode=10,
+        target_interval=10,
+        n_evaluations=20,
+    )
+    return NetworkConfig(core="gru", hidden_size=32, n_layers=2, encoder_sizes=()), training
 
 
 SETTLING = 1e-5
@@ -123,3 +168,15 @@ PRESETS: dict[str, tuple[NetworkConfig, PqnConfig]] = {
     "sokoban-two-boxes": (NetworkConfig(core="gru", hidden_size=128), BOARDS),
 }
 """World name -> architecture and training."""
+
+OTHERS: dict[tuple[str, str], tuple[NetworkConfig, AnyConfig]] = {
+    ("tmaze", "r2d2"): (
+        NetworkConfig(core="gru", dueling=True),
+        R2d2Config(total_steps=150_000, final_learning_rate=SETTLING, epsilon_end=0.2, n_evaluations=15),
+    ),
+    ("tmaze", "drqn"): (
+        NetworkConfig(core="gru"),
+        DrqnConfig(total_steps=60_000, final_learning_rate=SETTLING, epsilon_end=0.2, n_evaluations=15),
+    ),
+}
+"""(world, algorithm) -> architecture and training, of those that are not PQN."""

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import torch
 
+from worldprobe.agents._drqn import DrqnConfig
 from worldprobe.agents._network_config import NetworkConfig
 from worldprobe.agents._pqn import PqnConfig
+from worldprobe.agents._r2d2 import R2d2Config
 from worldprobe.agents._session import TrainingProgress, TrainingSession
 from worldprobe.agents._training_config import TrainingConfig
 from worldprobe.worlds import World
@@ -90,6 +92,20 @@ def train_pqn(
     world: World, network: NetworkConfig, config: PqnConfig, directory: str | Path, seed: int, *, progress: Progress | None = None
 ) -> TrainingResult:
     """Train a recurrent Q-network by PQN(lambda): `train` for these settings alone."""
+    return train(world, network, config, directory, seed, progress=progress)
+
+
+def train_r2d2(
+    world: World, network: NetworkConfig, config: R2d2Config, directory: str | Path, seed: int, *, progress: Progress | None = None
+) -> TrainingResult:
+    """Train a recurrent Q-network by R2D2: `train` for these settings alone."""
+    return train(world, network, config, directory, seed, progress=progress)
+
+
+def train_drqn(
+    world: World, network: NetworkConfig, config: DrqnConfig, directory: str | Path, seed: int, *, progress: Progress | None = None
+) -> TrainingResult:
+    """Train a recurrent Q-network by DRQN over full histories: `train` for these settings alone."""
     return train(world, network, config, directory, seed, progress=progress)
 
 

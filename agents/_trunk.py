@@ -7,7 +7,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from worldprobe.agents._cores import CORES
+from worldprobe.agents._convolutional import ConvolutionalEncoder
+from worldprobe.agents._core_registry import CORES
 from worldprobe.agents._dense import BEFORE_RELU, dense_layers, draw_dense
 from worldprobe.agents._network_config import NetworkConfig
 
@@ -23,20 +24,31 @@ class Trunk(nn.Module, ABC):
         Widths of what comes in and goes out.
     name : str
         What the agent is called in tables.
+    observation_shape : tuple of int
+        Of the world's observations; matters where they are seen as images.
     """
 
-    def __init__(self, config: NetworkConfig, input_size: int, n_actions: int, name: str) -> None:
+    def __init__(self, config: NetworkConfig, input_size: int, n_actions: int, name: str, observation_shape: tuple[int, ...] = ()) -> None:
         super().__init__()
         self.config = config
         self.name = name
         self.channels = frozenset(config.channels)
         self.n_actions = n_actions
         self.input_size = input_size
-        self.encoder = nn.Sequential(*dense_layers(input_size, config.encoder_sizes, config.layer_norm))
-        encoded_size = (input_size, *config.encoder_sizes)[-1]
-        self.core = CORES[config.core](config.core_shape(encoded_size))
+        self.observation_shape = tuple(observation_shape)
+        self.encoder: nn.Module
+        map_size = (0, 0)
+        if config.encoder == "convolutional":
+            images = self.observation_shape if "observation" in config.channels else ()
+            self.encoder = ConvolutionalEncoder(images, input_size, config.encoder_sizes, config.layer_norm)
+            encoded_size, map_size = self.encoder.output_size, self.encoder.map_size
+        else:
+            self.encoder = nn.Sequential(*dense_layers(input_size, config.encoder_sizes, config.layer_norm))
+            encoded_size = (input_size, *config.encoder_sizes)[-1]
+        self.core = CORES[config.core](config.core_shape(encoded_size, map_size))
         self.state_size = self.core.state_size
         self.sites = {"encoder": encoded_size, **self.core.sites, "q": n_actions}
+        self.carried = self.core.carried
 
     @abstractmethod
     def q_values(self, y: Tensor) -> Tensor:
@@ -69,6 +81,11 @@ class Trunk(nn.Module, ABC):
         """Return Q (T, n, n_actions) and the last core state, from zeros where `reset` (T, n) holds; differentiable."""
         y, state = self.features(inputs, state, reset)
         return self.q_values(y), state
+
+    @torch.no_grad()
+    def values(self, inputs: Tensor, state: Tensor) -> Tensor:
+        """Return Q (n, n_actions) of core states (n, state_size) that took in `inputs` (n, input_size); no gradient."""
+        return self.q_values(self.core.given(self.encoder(inputs), state))
 
     @torch.no_grad()
     def step(self, inputs: Tensor, state: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from worldprobe.agents._agent import count_inputs
-from worldprobe.agents._network import RecurrentQNetwork, make_network
+from worldprobe.agents._network import RecurrentQNetwork, draw_network, make_network
 from worldprobe.agents._network_config import NetworkConfig
 from worldprobe.agents._seeds import seeded_generator
 from worldprobe.worlds import World
@@ -42,9 +41,8 @@ def fresh_initialisations(world: World, config: NetworkConfig, seed: int, n: int
     >>> [twin.name for twin in fresh_initialisations(make_world("tmaze"), NetworkConfig(hidden_size=8), seed=0, n=2)]
     ['fresh-00', 'fresh-01']
     """
-    n_inputs = count_inputs(world, frozenset(config.channels))
     generators = [seeded_generator(seed, "fresh initialisation", index) for index in range(n)]
-    return [RecurrentQNetwork(config, n_inputs, world.n_actions, each, f"fresh-{i:02d}") for i, each in enumerate(generators)]
+    return [draw_network(world, config, each, f"fresh-{i:02d}") for i, each in enumerate(generators)]
 
 
 @torch.no_grad()
@@ -125,7 +123,7 @@ def echo_state_twins(world: World, config: NetworkConfig, seed: int, gains: Sequ
     twins: list[RecurrentQNetwork] = []
     for gain in gains:
         generator = seeded_generator(seed, "echo state")
-        twin = RecurrentQNetwork(config, count_inputs(world, frozenset(config.channels)), world.n_actions, generator, f"echo-{gain:.2f}")
+        twin = draw_network(world, config, generator, f"echo-{gain:.2f}")
         matrices = twin.core.recurrent_matrices()
         if not matrices:
             return []

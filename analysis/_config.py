@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from worldprobe.agents import NetworkConfig, PqnConfig, from_json, make_network, seal, training_preset, unseal
+from worldprobe.agents import ALGORITHMS, AnyConfig, NetworkConfig, PqnConfig, from_json, make_network, seal, training_preset, unseal
 from worldprobe.analysis._bits import BitsConfig
 from worldprobe.analysis._examine import ExamineConfig
 from worldprobe.analysis._tables import write_atomically
@@ -56,8 +56,8 @@ class RunConfig:
     """Processes that share the work; each runs one torch thread."""
     network: NetworkConfig = field(default_factory=lambda: NetworkConfig(core="gru"))
     """Architecture of the agent."""
-    training: PqnConfig = field(default_factory=PqnConfig)
-    """How it learns."""
+    training: tyro.conf.AvoidSubcommands[AnyConfig] = field(default_factory=PqnConfig)
+    """How it learns; the class of the settings says by which algorithm."""
     streams: StreamConfig = field(default_factory=StreamConfig)
     """What is recorded."""
     examine: ExamineConfig = field(default_factory=ExamineConfig)
@@ -75,13 +75,13 @@ class RunConfig:
         return values
 
 
-def preset(world: str) -> RunConfig:
-    """Return the configuration that suits a world of the registry.
+def preset(world: str, algorithm: str = "pqn") -> RunConfig:
+    """Return the configuration that suits a world of the registry and an algorithm of `worldprobe.agents.ALGORITHMS`.
 
     Raises
     ------
     ConfigError
-        If there is no such world; the message lists those there are.
+        If there is no such world or algorithm; the message lists those there are.
 
     Examples
     --------
@@ -90,12 +90,14 @@ def preset(world: str) -> RunConfig:
     """
     if world not in WORLDS:
         raise ConfigError(f"there is no world {world!r}; choose one of {', '.join(WORLDS)}")
-    network, training = training_preset(world)
+    if algorithm not in ALGORITHMS:
+        raise ConfigError(f"there is no algorithm {algorithm!r}; choose one of {', '.join(ALGORITHMS)}")
+    network, training = training_preset(world, algorithm)
     return RunConfig(world=world, network=network, training=training, streams=STREAMS.get(world, StreamConfig()))
 
 
 def command_line(config: RunConfig) -> str:
-    """Return the command that makes a run again: the seed, and every setting that is not the preset of its world.
+    """Return the command that makes a run again: the seed, the algorithm, and every setting that is not their preset.
 
     Examples
     --------
@@ -104,10 +106,12 @@ def command_line(config: RunConfig) -> str:
     'worldprobe run tmaze --seed 0 --full --n-processes 1'
     """
     is_full = config.full() == config
-    default = preset(config.world).full() if is_full else preset(config.world)
+    algorithm = config.training.algorithm
+    default = preset(config.world, algorithm).full() if is_full else preset(config.world, algorithm)
     settings = _flattened(config.to_json())
     changed = {name: value for name, value in settings.items() if name != "seed" and value != _flattened(default.to_json())[name]}
-    words = ["worldprobe run", config.world, f"--seed {config.seed}", *["--full"] * is_full]
+    words = ["worldprobe run", config.world, f"--seed {config.seed}", *[f"--algorithm {algorithm}"] * (algorithm != "pqn")]
+    words += ["--full"] * is_full
     return " ".join([*words, *(_flag(name, value) for name, value in changed.items())])
 
 
@@ -199,24 +203,18 @@ def read_config(directory: Path) -> RunConfig:
         If it is missing, damaged, or written by a version with other settings.
     """
     values = read_config_values(directory)
-    default = RunConfig()
-    unknown = sorted(_differences(values, default.to_json(), keys_only=True))
-    if unknown:
-        raise ConfigError(
-            f"{directory / 'config.json'} does not fit this version (settings {', '.join(unknown)}): start in another directory"
-        )
     try:
         return from_json(RunConfig, values)
     except ValueError as error:
         raise ConfigError(f"{directory / 'config.json'} does not hold settings ({error}): start in another directory") from None
 
 
-def _differences(left: dict[str, Any], right: dict[str, Any], prefix: str = "", *, keys_only: bool = False) -> set[str]:
+def _differences(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> set[str]:
     """Dotted names at which two nested objects differ."""
     found = {prefix + key for key in left.keys() ^ right.keys()}
     for key in left.keys() & right.keys():
         if isinstance(left[key], dict) and isinstance(right[key], dict):
-            found |= _differences(left[key], right[key], f"{prefix}{key}.", keys_only=keys_only)
-        elif not keys_only and left[key] != right[key]:
+            found |= _differences(left[key], right[key], f"{prefix}{key}.")
+        elif left[key] != right[key]:
             found.add(prefix + key)
     return found

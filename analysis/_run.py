@@ -15,7 +15,7 @@ from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from worldprobe.activations import Behaviour, CommonBehaviour, EpsilonGreedy, record
-from worldprobe.agents import TrainingProgress, load_checkpoint, train_pqn
+from worldprobe.agents import TrainingProgress, load_checkpoint, train
 from worldprobe.analysis._cells import cell_names, examination, examined, measure_cell, network_directory, network_names
 from worldprobe.analysis._config import ConfigError, RunConfig, check_directory, read_config
 from worldprobe.analysis._examples import collect_examples, save_examples
@@ -85,7 +85,7 @@ def _train(directory: Path, config: RunConfig, name: str, progress: Progress | N
             progress("train", state.step / state.total_steps, note)
 
     folder = network_directory(directory, name)
-    train_pqn(make_world(config.world), config.network, training, folder, config.seed + int(index), progress=tell)
+    train(make_world(config.world), config.network, training, folder, config.seed + int(index), progress=tell)
 
 
 @one_thread()

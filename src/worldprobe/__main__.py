@@ -6,8 +6,9 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import rich
 import tyro
@@ -30,14 +31,17 @@ class Plan:
 
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
     """What to ask of which world, and how."""
+    algorithm: Literal["pqn", "r2d2", "drqn"] = "pqn"
+    """By what the networks learn; the settings of --training are its own."""
     full: bool = False
     """Decide every rung of this version: five networks, five on yoked rewards, online codelengths."""
     directory: Path | None = None
-    """Run directory; default runs/WORLD-SEED (runs/WORLD-SEED-full with --full)."""
+    """Run directory; default runs/WORLD-SEED (with -ALGORITHM if not pqn, and -full with --full)."""
 
     def settled(self) -> tuple[RunConfig, Path]:
         """Return the configuration and the directory."""
-        name = f"{self.config.world}-{self.config.seed}" + ("-full" if self.full else "")
+        by = "" if self.algorithm == Plan.algorithm else f"-{self.algorithm}"
+        name = f"{self.config.world}-{self.config.seed}{by}" + ("-full" if self.full else "")
         return self.config.full() if self.full else self.config, self.directory or Path("runs") / name
 
 
@@ -214,8 +218,15 @@ def parse_plan(command: str, arguments: Sequence[str]) -> tuple[RunConfig, Path]
         raise ValueError(f"name a world: worldprobe {command} WORLD, with WORLD one of {', '.join(WORLDS)}")
     is_help = arguments[0] in ("-h", "--help")
     world, rest = ("tmaze", arguments) if is_help else (arguments[0], arguments[1:])
-    plan = tyro.cli(Plan, prog=f"worldprobe {command} WORLD", args=list(rest), default=Plan(preset(world)))
+    algorithm = _algorithm(rest)
+    plan = tyro.cli(Plan, prog=f"worldprobe {command} WORLD", args=list(rest), default=Plan(preset(world, algorithm)))
     return plan.settled()
+
+
+def _algorithm(arguments: Sequence[str]) -> str:
+    """Return what --algorithm says: it decides which settings there are."""
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    return next((value for name, value in pairwise(words) if name == "--algorithm"), Plan.algorithm)
 
 
 def _place(command: str, arguments: Sequence[str]) -> Path:

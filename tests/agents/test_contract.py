@@ -24,7 +24,9 @@ def planted(name: str) -> Callable[[World], Agent]:
     return lambda world: PLANTED[name](world, CHANNELS, 0)
 
 
-AGENTS: dict[str, Callable[[World], Agent]] = {core: network(core) for core in CORES} | {name: planted(name) for name in PLANTED}
+AGENTS: dict[str, Callable[[World], Agent]] = {core: network(core) for core in CORES if core != "drc"} | {
+    name: planted(name) for name in PLANTED
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,11 +13,19 @@ from worldprobe.agents._layers import FusedLayer, GRULayer, LSTMLayer, RNNLayer
 from worldprobe.agents._scan_layers import LRULayer, MinGRULayer
 
 T, N, D, H = 9, 5, 3, 7
+MAP, TICKS = (3, 2), 2
+
+
+def width(name: str) -> int:
+    """Return the width of what a core of `build` receives."""
+    return 2 * math.prod(MAP) if name == "drc" else D
 
 
 def build(name: str, n_layers: int, seed: int = 0, *, between: bool = False) -> Core:
-    """Return a drawn core, perhaps with residuals and norms between its layers."""
-    core = CORES[name](CoreShape(D, H, n_layers, residual=between, layer_norm=between))
+    """Return a drawn core, perhaps with residuals and norms between its layers; one of maps with two channels."""
+    shape = CoreShape(D, H, n_layers, residual=between, layer_norm=between)
+    maps = CoreShape(width(name), 2, n_layers, n_ticks=TICKS, map_size=MAP)
+    core = CORES[name](maps if name == "drc" else shape)
     core.initialise(torch.Generator().manual_seed(seed))
     return core
 
@@ -42,7 +53,7 @@ every_fused_core = pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
 @every_joint
 @pytest.mark.parametrize("resets", ["none", "some", "at the start", "everywhere"])
 def test_steps_and_sequence_agree(name: str, n_layers: int, between: bool, resets: str) -> None:
-    core, x = build(name, n_layers, between=between), draw(T, N, D)
+    core, x = build(name, n_layers, between=between), draw(T, N, width(name))
     state = first = draw(N, core.state_size, seed=2)
     reset = {
         "none": torch.zeros(T, N, dtype=torch.bool),
@@ -63,7 +74,7 @@ def test_steps_and_sequence_agree(name: str, n_layers: int, between: bool, reset
 
 @every_core
 def test_no_gradient_crosses_a_reset(name: str) -> None:
-    core, x = build(name, 2), draw(T, N, D).requires_grad_()
+    core, x = build(name, 2), draw(T, N, width(name)).requires_grad_()
     reset = torch.zeros(T, N, dtype=torch.bool)
     reset[4, 1] = True
     torch.autograd.backward(core.sequence(x, torch.zeros(N, core.state_size), reset)[0][-1].square().sum())
@@ -77,7 +88,7 @@ def test_no_gradient_crosses_a_reset(name: str) -> None:
 @every_core
 @every_depth
 def test_a_reset_is_a_zero_state_and_touches_no_other_row(name: str, n_layers: int) -> None:
-    core, x, state = build(name, n_layers), draw(N, D), draw(N, build(name, n_layers).state_size, seed=2)
+    core, x, state = build(name, n_layers), draw(N, width(name)), draw(N, build(name, n_layers).state_size, seed=2)
     reset = torch.tensor([True, False, True, False, False])
     y, after = core.step(x, state, reset)
     fresh, after_fresh = core.step(x, torch.zeros_like(state), torch.zeros(N, dtype=torch.bool))
@@ -89,7 +100,7 @@ def test_a_reset_is_a_zero_state_and_touches_no_other_row(name: str, n_layers: i
 @every_core
 def test_a_reset_cuts_off_even_a_broken_past(name: str) -> None:
     core = build(name, 1)
-    y, _ = core.step(draw(N, D), torch.full((N, core.state_size), torch.nan), torch.ones(N, dtype=torch.bool))
+    y, _ = core.step(draw(N, width(name)), torch.full((N, core.state_size), torch.nan), torch.ones(N, dtype=torch.bool))
     assert y.isfinite().all()
 
 
@@ -97,7 +108,7 @@ def test_a_reset_cuts_off_even_a_broken_past(name: str) -> None:
 @every_depth
 @every_joint
 def test_record_gives_every_promised_site_and_the_states_between(name: str, n_layers: int, between: bool) -> None:
-    core, x = build(name, n_layers, between=between), draw(T, N, D)
+    core, x = build(name, n_layers, between=between), draw(T, N, width(name))
     first = draw(N, core.state_size, seed=2)
     with torch.no_grad():
         y, sites = core.record(x, first)
@@ -114,8 +125,8 @@ def test_record_gives_every_promised_site_and_the_states_between(name: str, n_la
 def test_layers_are_concatenated_in_order(name: str) -> None:
     core = build(name, 3)
     with torch.no_grad():
-        _, sites = core.record(draw(T, N, D), torch.zeros(N, core.state_size))
-    for leaf in "hc" if name == "lstm" else "h":
+        _, sites = core.record(draw(T, N, width(name)), torch.zeros(N, core.state_size))
+    for leaf in "hc" if name in ("lstm", "drc") else "h":
         torch.testing.assert_close(sites[f"core.{leaf}"], torch.cat([sites[f"core.{depth}.{leaf}"] for depth in range(3)], -1))
 
 
@@ -282,13 +293,16 @@ WIDE = {
     "lru": NetworkConfig(core="lru", hidden_size=2100, n_layers=4, encoder_sizes=(2100,), residual=True, core_layer_norm=True),
     "mingru": NetworkConfig(core="mingru", hidden_size=2600, n_layers=4, encoder_sizes=(2600,), residual=True, core_layer_norm=True),
     "feedforward": NetworkConfig(core="feedforward", hidden_size=3600, n_layers=4, encoder_sizes=(3600,)),
+    "drc": NetworkConfig(core="drc", hidden_size=512, n_layers=3, n_ticks=3, encoder_sizes=(512,), encoder="convolutional"),
 }
 
 
 @every_core
 def test_large_networks_are_counted_without_their_memory(name: str) -> None:
     """More than 50 million weights each; a small one of the same kind has as many as the count says."""
-    assert count_parameters(WIDE[name], 20, 5) > 50_000_000
-    small = NetworkConfig(core=name, hidden_size=6, n_layers=3, encoder_sizes=(5,), residual=True, core_layer_norm=True, dueling=True)
-    network = RecurrentQNetwork(small, 20, 5, torch.Generator())
-    assert count_parameters(small, 20, 5) == sum(parameter.numel() for parameter in network.parameters())
+    image = (2, 3, 3)
+    assert count_parameters(WIDE[name], 20, 5, image) > 50_000_000
+    sizes = {"hidden_size": 6, "n_layers": 3, "encoder_sizes": (6,), "residual": True, "core_layer_norm": True, "dueling": True}
+    small = replace(WIDE[name], **sizes)  # type: ignore[arg-type]  # a dictionary of several types
+    network = RecurrentQNetwork(small, 20, 5, torch.Generator(), observation_shape=image)
+    assert count_parameters(small, 20, 5, image) == sum(parameter.numel() for parameter in network.parameters())

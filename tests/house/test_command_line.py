@@ -147,6 +147,8 @@ def test_sites_that_are_not_there_or_leave_out_the_headline(sites: list[str], tm
         ["tmaze"],
         ["tmaze", "--full", "--seed", "3"],
         ["minigrid-memory", "--network.encoder-sizes", "32", "16", "--network.no-layer-norm", "--streams.sites", "core.h"],
+        ["tmaze", "--algorithm", "r2d2", "--training.burn-in", "5", "--training.no-double"],
+        ["tmaze", "--algorithm=drqn", "--network.dueling"],
         ["red-light", "--codelength", "--training.td-lambda", "0.5", "--examine.floors.forms", "linear"],
     ],
 )
