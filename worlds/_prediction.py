@@ -34,7 +34,7 @@ class PredictionWorld(FiniteWorld):
     Raises
     ------
     ValueError
-        If the law does not sum to 1, or has no unique stationary distribution.
+        If the law does not sum to 1, or its states do not all reach one another.
 
     Examples
     --------
@@ -62,7 +62,7 @@ class PredictionWorld(FiniteWorld):
         right = torch.arange(n_tokens).view(-1, 1) == token
         super().__init__(
             FiniteTables(
-                initial=stationary_law(law.sum(0)) @ into,
+                initial=(stationary_law(law.sum(0)).unsqueeze(1) * into).sum(0),
                 transition=into[hidden].expand(n_tokens, -1, -1).clone(),
                 observation=one_hot(token, n_tokens).double(),
                 reward=right.double().unsqueeze(1).expand(-1, S, -1).clone(),
@@ -83,12 +83,19 @@ class PredictionWorld(FiniteWorld):
 
 
 def stationary_law(transition: Tensor) -> Tensor:
-    """Return p, float64 (S,), with p P = p.
+    """Return p, float64 (S,), with p P = p, the same to the last bit on every call.
+
+    One state after another is left out of the chain, by sums and products of nonnegative numbers alone, in plain order: what
+    linear-algebra kernels return depends on where in memory the matrix lies, and a world's tables must not.
 
     Raises
     ------
     ValueError
-        If there are several.
+        If the states do not all reach one another.
+
+    References
+    ----------
+    Grassmann, Taksar & Heyman 1985, "Regenerative analysis and steady state distributions for Markov chains".
 
     Examples
     --------
@@ -97,14 +104,22 @@ def stationary_law(transition: Tensor) -> Tensor:
     >>> stationary_law(torch.tensor([[0.5, 0.5], [1.0, 0.0]], dtype=torch.float64))
     tensor([0.6667, 0.3333], dtype=torch.float64)
     """
-    S = len(transition)
-    system = torch.cat([transition.T - torch.eye(S, dtype=torch.float64), torch.ones(1, S, dtype=torch.float64)])
-    if torch.linalg.matrix_rank(system[:-1]) < S - 1:
-        raise ValueError("the process has several stationary laws: its states do not all reach one another")
-    target = torch.zeros(S + 1, 1, dtype=torch.float64)
-    target[-1] = 1
-    solution: Tensor = torch.linalg.lstsq(system, target).solution
-    return solution.squeeze(1).clamp_min(0)
+    P: list[list[float]] = transition.tolist()
+    for last in range(len(P) - 1, 0, -1):
+        leaving = sum(P[last][:last])
+        if leaving == 0:
+            raise ValueError(
+                "the states of the process do not all reach one another, so that its stationary law is not unique or not of them all"
+            )
+        for row in P[:last]:
+            row[last] /= leaving
+            for column in range(last):
+                row[column] += row[last] * P[last][column]
+    weights = [1.0]
+    for state in range(1, len(P)):
+        weights.append(sum(weights[earlier] * P[earlier][state] for earlier in range(state)))
+    total = sum(weights)
+    return torch.tensor([weight / total for weight in weights], dtype=torch.float64)
 
 
 def mess3(x: float = 0.05, a: float = 0.85) -> PredictionWorld:

@@ -35,8 +35,8 @@ class TraceConditioningConfig:
     """Probability per step that the cue comes, once these have passed."""
     discount: float = 0.93
     """gamma per step."""
-    time_limit: int = 300
-    """Steps of an episode, about ten trials."""
+    time_limit: int = 100
+    """Steps of an episode, about three trials."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.omission < 1 or not 0 < self.iti_hazard <= 1 or self.iti_bins < 1:

@@ -86,7 +86,7 @@ def test_mess3_beliefs_are_linear_in_the_next_tokens_and_rrxor_beliefs_are_not()
 def test_laws_that_are_none_are_refused() -> None:
     with pytest.raises(ValueError, match="summing to 1"):
         PredictionWorld(torch.ones(2, 2, 2, dtype=torch.float64), "wrong")
-    with pytest.raises(ValueError, match="several stationary laws"):
+    with pytest.raises(ValueError, match="do not all reach one another"):
         PredictionWorld(torch.eye(2, dtype=torch.float64).expand(2, -1, -1) / 2, "apart")
     with pytest.raises(ValueError, match="0 < x < 1/2"):
         mess3(x=0.5)
