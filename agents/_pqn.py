@@ -72,7 +72,7 @@ class PqnLearner:
             If the rollout, a loss or a gradient is not finite; the weights are left as they were before that step.
         """
         check_finite(rollout)
-        segments = cut_segments(rollout)
+        segments = cut_segments(rollout, self._config.n_minibatches)
         for epoch in range(self._config.n_epochs):
             shuffled = torch.randperm(self._config.n_envs, generator=self._generator)
             for index, envs in enumerate(shuffled.tensor_split(self._config.n_minibatches)):

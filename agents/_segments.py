@@ -9,8 +9,8 @@ from torch import Tensor
 
 from worldprobe.agents._rollout import Rollout
 
-GROUP_OVERHEAD = 1024
-"""Padded steps of a rollout that cost about as much as running one more group of segments (measured, LSTM 64 and 256)."""
+CALL_OVERHEAD, STEP_OVERHEAD = 128, 8
+"""Padded steps that cost as much as one more call of a kernel, and as one more step of its loop over time (LSTM, GRU of 64 to 256)."""
 
 
 @dataclass(slots=True)
@@ -42,20 +42,26 @@ class SegmentBatch:
         return SegmentBatch(self.env[index], inputs, self.core_state[index], action, reward, terminated, is_last, is_real)
 
 
-def cut_segments(rollout: Rollout) -> list[SegmentBatch]:
+def cut_segments(rollout: Rollout, n_parts: int = 1) -> list[SegmentBatch]:
     """Cut every environment's column after the end of each episode and pad the pieces in a few groups of similar length.
 
-    A piece that goes on from the rollout before starts from the stored core state, every other one from zeros.
+    A piece that goes on from the rollout before starts from the stored core state, every other one from zeros. The groups are
+    those of least cost if the environments are then run in `n_parts` parts, one after the other.
     """
     begins = torch.ones_like(rollout.ended)
     begins[:, 1:] = rollout.ended[:, :-1]
     start = begins.flatten().nonzero().squeeze(1)  # rows count through env 0, then env 1, ...
     length = torch.diff(start, append=torch.tensor([begins.numel()]))
-    return [_pad(rollout, start[group], length[group]) for group in group_by_length(length, GROUP_OVERHEAD)]
+    return [
+        _pad(rollout, start[group], length[group]) for group in group_by_length(length, n_parts * CALL_OVERHEAD, n_parts * STEP_OVERHEAD)
+    ]
 
 
-def group_by_length(length: Tensor, overhead: int) -> list[Tensor]:
-    """Return the indices of segments in the groups that cost least: per group its padded steps and a fixed `overhead`.
+def group_by_length(length: Tensor, call_overhead: int, step_overhead: int) -> list[Tensor]:
+    """Return the indices of segments in the groups that cost least.
+
+    A group of n segments costs `call_overhead` + (longest + 1) (n + `step_overhead`): each is padded to the longest, and has
+    a row for what followed.
 
     Dynamic programming over the distinct lengths, shortest first.
     """
@@ -63,7 +69,7 @@ def group_by_length(length: Tensor, overhead: int) -> list[Tensor]:
     total = torch.cat([torch.zeros(1, dtype=torch.int64), count.cumsum(0)])
     best, first = torch.zeros(len(lengths) + 1, dtype=torch.int64), []
     for end in range(1, len(lengths) + 1):
-        cost = best[:end] + overhead + (total[end] - total[:end]) * (lengths[end - 1] + 1)
+        cost = best[:end] + call_overhead + (total[end] - total[:end] + step_overhead) * (lengths[end - 1] + 1)
         first.append(int(cost.argmin()))
         best[end] = cost[first[-1]]
     groups, end = [], len(lengths)
