@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from worldprobe.activations import package_versions
 from worldprobe.agents import Actor, NetworkConfig, PqnConfig, PqnLearner, agent_inputs, count_inputs, make_network, seeded_generator
-from worldprobe.agents._segments import cut_segments
+from worldprobe.agents._segments import Segments
 from worldprobe.worlds import Driver, TMaze
 
 EPSILON, LEARNING_RATE = 0.3, 1e-3
@@ -228,9 +228,9 @@ def bare(hidden_size: int, shape: Shape) -> tuple[Callable[[], None], float]:
     network = make_network(world, NetworkConfig(core="lstm", hidden_size=hidden_size), seed=0)
     actor = Actor(network, world.driver(shape.n_envs, seeded_generator(0, "driver")), seeded_generator(0, "exploration"))
     actor.collect(shape.n_steps, EPSILON)
-    segments = cut_segments(actor.collect(shape.n_steps, EPSILON), shape.n_minibatches)
-    groups = [batch.of_envs(envs) for envs in torch.arange(shape.n_envs).chunk(shape.n_minibatches) for batch in segments]
-    sizes = [tuple(group.inputs.shape[:2]) for group in groups if group.env.numel()]
+    segments = Segments(actor.collect(shape.n_steps, EPSILON), shape.n_minibatches)
+    parts = torch.arange(shape.n_envs).chunk(shape.n_minibatches)
+    sizes = [stretch for envs in parts for stretch in segments.batch(envs).stretches]
     lstm, cell = nn.LSTM(64, hidden_size), nn.LSTMCell(64, hidden_size)
     state = (torch.zeros(shape.n_envs, hidden_size), torch.zeros(shape.n_envs, hidden_size))
 
