@@ -7,7 +7,8 @@ state masked by resets, and the targets are built once per rollout from the acti
 minibatches, optimiser and clipping are the same. The plain loop does less: it takes truncations for terminations and measures nothing.
 At 16 and 64 environments x 64 steps, 4 epochs, LSTM 256, there are also sb3-contrib's RecurrentPPO as it comes and with one shared
 LSTM, in the same driver with the same inputs, batches and epochs, and the kernels alone: as many calls of torch's LSTM at the padded
-shapes of a rollout, forward and backward, and of its cell for acting; and how many padded rows there are per real row.
+shapes of a rollout, forward and backward, and of its cell for acting; and how many rows run per step of the environments, and per row
+that is needed (steps, and what followed each piece): the padding.
 All take turns; rates are the best of the turns, ratios are medians over turns.
 """
 
@@ -222,15 +223,16 @@ def recurrent_ppo(hidden_size: int, shape: Shape, *, shared: bool) -> Callable[[
     return lambda: model.learn(n_rows, reset_num_timesteps=False)
 
 
-def bare(hidden_size: int, shape: Shape) -> tuple[Callable[[], None], float]:
-    """Return the kernels alone of one update of ours (acting and learning, at the padded shapes of a rollout), and padded / real rows."""
+def bare(hidden_size: int, shape: Shape) -> tuple[Callable[[], None], dict[str, float]]:
+    """Return the kernels alone of one update of ours (acting and learning, at the padded shapes of a rollout), and how much is padded."""
     world = TMaze()
     network = make_network(world, NetworkConfig(core="lstm", hidden_size=hidden_size), seed=0)
     actor = Actor(network, world.driver(shape.n_envs, seeded_generator(0, "driver")), seeded_generator(0, "exploration"))
     actor.collect(shape.n_steps, EPSILON)
     segments = Segments(actor.collect(shape.n_steps, EPSILON), shape.n_minibatches)
     parts = torch.arange(shape.n_envs).chunk(shape.n_minibatches)
-    sizes = [stretch for envs in parts for stretch in segments.batch(envs).stretches]
+    batches = [segments.batch(envs) for envs in parts]
+    sizes = [stretch for batch in batches for stretch in batch.stretches]
     lstm, cell = nn.LSTM(64, hidden_size), nn.LSTMCell(64, hidden_size)
     state = (torch.zeros(shape.n_envs, hidden_size), torch.zeros(shape.n_envs, hidden_size))
 
@@ -242,7 +244,10 @@ def bare(hidden_size: int, shape: Shape) -> tuple[Callable[[], None], float]:
             for size in sizes:
                 torch.autograd.backward(lstm(torch.zeros(*size, 64, requires_grad=True))[0].sum())
 
-    return kernels, sum(length * n for length, n in sizes) / (shape.n_envs * shape.n_steps)
+    n_rows, n_steps = sum(length * n for length, n in sizes), shape.n_envs * shape.n_steps
+    n_segments = sum(len(batch.env) for batch in batches)
+    padding = {"rows_per_step": round(n_rows / n_steps, 2), "rows_per_row_that_is_needed": round(n_rows / (n_steps + n_segments), 2)}
+    return kernels, padding
 
 
 def rate(update: Callable[[], None], n_steps: int, seconds: float) -> float:
@@ -280,13 +285,8 @@ def main() -> None:
         kernels, padding = bare(256, shape)
         updates = {"ours": ours("lstm", 256, shape), "plain": plain("lstm", 256, shape), "kernels": kernels}
         updates |= {f"recurrent_ppo{'_shared' * shared}": recurrent_ppo(256, shape, shared=shared) for shared in (False, True)}
-        row = {
-            "core": "lstm",
-            "hidden_size": 256,
-            **compare(updates, shape, seconds, repeats),
-            "padded_rows_per_real_row": round(padding, 2),
-        }
-        results.append(row)
+        measured = compare(updates, shape, seconds, repeats)
+        results.append({"core": "lstm", "hidden_size": 256, **measured, **padding})
     print(json.dumps({"benchmark": "pqn_speed", "versions": package_versions(), "threads": 1, "results": results}, indent=1))
 
 
