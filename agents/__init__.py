@@ -22,6 +22,7 @@ from worldprobe.agents._core_registry import CORES
 from worldprobe.agents._cores import Core, CoreShape
 from worldprobe.agents._dense import DuelingHead
 from worldprobe.agents._drqn import DrqnConfig, DrqnLearner
+from worldprobe.agents._edited import Edit, EditableAgent, EditedAgent
 from worldprobe.agents._evaluate import EvaluationResult, evaluate_return
 from worldprobe.agents._from_json import added, from_json
 from worldprobe.agents._gates import GateWeights, check_fused, gru_gates, gru_update, lstm_cells, lstm_gates, lstm_update
@@ -66,6 +67,8 @@ __all__ = [
     # checkpoints and evaluation
     "save_checkpoint", "load_checkpoint", "read_checkpoint_info", "CheckpointInfo", "CheckpointError",
     "evaluate_return", "EvaluationResult",
+    # interventions
+    "EditedAgent", "EditableAgent", "Edit",
     # JSON that proves itself
     "seal", "unseal", "from_json", "added",
     # what networks are compared with

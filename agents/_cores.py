@@ -52,6 +52,15 @@ class Core(nn.Module, ABC):
         """
 
     @abstractmethod
+    def given(self, x: Tensor, state: Tensor) -> Tensor:
+        """Return y (n, output_size) of a step that took in x (n, input_size) and came to `state` (n, state_size)."""
+
+    @property
+    @abstractmethod
+    def carried(self) -> dict[str, Tensor]:
+        """For each site that is part of the state, its columns there, int64 (width,)."""
+
+    @abstractmethod
     def record(self, x: Tensor, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return y (T, n, output_size), and every site (T, n, width) with "core.state" (T, n, state_size), of an unbroken stretch."""
 
@@ -127,6 +136,24 @@ class LayeredCore(Core):
             x = self._given(depth, x, y)
             lasts.append(last)
         return x, torch.cat(lasts, -1)
+
+    def given(self, x: Tensor, state: Tensor) -> Tensor:
+        """Follow what every layer hands on."""
+        for depth, (layer, own) in enumerate(zip(self._stack, self._split(state), strict=True)):
+            h = own[..., : layer.leaves["h"]]
+            x = self._given(depth, x, layer.given(self._received(depth, x), h))
+        return x
+
+    @property
+    def carried(self) -> dict[str, Tensor]:
+        """Return the columns of every leaf, over all layers."""
+        columns: dict[str, list[Tensor]] = {name: [] for name in self._stack[0].leaves}
+        begin = 0
+        for layer in self._stack:
+            for name, width in layer.leaves.items():
+                columns[name].append(torch.arange(begin, begin + width))
+                begin += width
+        return {f"core.{name}": torch.cat(parts) for name, parts in columns.items()}
 
     def record(self, x: Tensor, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Run every layer, and recompute what its fused kernel keeps to itself."""

@@ -130,6 +130,17 @@ class DRCCore(Core):
             y.append(h[-1].flatten(1))
         return torch.stack(y) + x, state
 
+    def given(self, x: Tensor, state: Tensor) -> Tensor:
+        """Return the top map plus the encoded observation."""
+        h, _ = self._unpacked(state)
+        return h[-1].flatten(1) + x
+
+    @property
+    def carried(self) -> dict[str, Tensor]:
+        """Return the columns of h and of c, over all modules."""
+        columns = torch.arange(self.state_size).view(len(self.layers), 2, -1)
+        return {"core.h": columns[:, 0].flatten(), "core.c": columns[:, 1].flatten()}
+
     def record(self, x: Tensor, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Run every step's ticks and keep each."""
         steps: list[dict[str, Tensor]] = []

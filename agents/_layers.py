@@ -41,6 +41,10 @@ class RecurrentLayer(nn.Module, ABC):
     def record(self, x: Tensor, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return y, and leaves and others over one unbroken stretch, each (T, n, width)."""
 
+    def given(self, x: Tensor, h: Tensor) -> Tensor:
+        """Return y (n, hidden_size) of a step that took in x (n, input_size) and came to h (n, hidden_size)."""
+        return h
+
     @abstractmethod
     def initialise(self, generator: torch.Generator) -> None:
         """Draw all weights."""

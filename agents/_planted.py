@@ -36,6 +36,7 @@ class PlantedAgent(ABC):
         self.input_size = count_inputs(world, channels)
         self.state_size = state_size
         self.sites = {"core.h": width, "q": world.n_actions}
+        self.carried: dict[str, Tensor] = {}
 
     def initial_state(self, n: int) -> Tensor:
         """Return the core states (n, state_size) in which episodes begin."""
@@ -56,6 +57,11 @@ class PlantedAgent(ABC):
     @abstractmethod
     def q_values(self, inputs: Tensor, state: Tensor) -> Tensor:
         """Return Q (n, n_actions) after the inputs were taken in."""
+
+    @torch.no_grad()
+    def values(self, inputs: Tensor, state: Tensor) -> Tensor:
+        """Return Q (n, n_actions) of core states (n, state_size) that took in `inputs`."""
+        return self.q_values(inputs, state)
 
     @torch.no_grad()
     def step(self, inputs: Tensor, state: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:

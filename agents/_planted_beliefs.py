@@ -106,6 +106,7 @@ class BeliefAgent(PlantedAgent):
         self._tracker = BeliefTracker(world, channels)
         self._policy = solve_pomdp(world, channels).policy
         super().__init__("belief", world, channels, self._tracker.width, 1 + self._tracker.width)
+        self.carried = {"core.h": torch.arange(1, self.state_size)}
 
     def advance(self, inputs: Tensor, state: Tensor) -> Tensor:
         """Update the belief."""
@@ -151,6 +152,7 @@ class CodedBeliefAgent(PlantedAgent):
         self._policy = solve_pomdp(world, channels).policy
         self._generator = seeded_generator(seed, "coded belief")
         super().__init__("coded belief", world, channels, self._tracker.width + 1, self._tracker.width + 3)
+        self.carried = {"core.h": torch.arange(2, self.state_size)}
 
     def initial_state(self, n: int) -> Tensor:
         """Return core states (n, state_size) of streams that were not handed out before."""

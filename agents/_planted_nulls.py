@@ -32,6 +32,7 @@ class MemorylessAgent(PlantedAgent):
 
     def __init__(self, world: World, channels: frozenset[str], seed: int, width: int = 64) -> None:
         super().__init__("memoryless", world, channels, width, width)
+        self.carried = {"core.h": torch.arange(width)}
         generator = seeded_generator(seed, self.name)
         self._weight = torch.randn(self.input_size, width, generator=generator)
         self._bias = torch.randn(width, generator=generator)

@@ -97,8 +97,17 @@ TMAZE = PqnConfig(total_steps=1_000_000, final_learning_rate=SETTLING, epsilon_e
 BALANCE = PqnConfig(total_steps=5_000_000, final_learning_rate=SETTLING, max_gradient_norm=10.0, n_evaluations=20)
 """Smooth worlds: one action hardly changes the values, so telling actions apart takes many steps and a horizon below the world's."""
 
-TABLES = PqnConfig(total_steps=500_000, final_learning_rate=SETTLING, epsilon_end=0.1, n_evaluations=10)
-"""Small finite worlds."""
+WAITING = PqnConfig(total_steps=500_000, final_learning_rate=SETTLING, epsilon_end=0.1, n_evaluations=10)
+"""Worlds in which much time passes between what is known and what is paid."""
+
+TABLES = replace(WAITING, td_lambda=0.5)
+"""Worlds in which one step decides: short traces, which exploratory actions bias less."""
+
+GUESSES = replace(TABLES, discount=0.1, epsilon_end=0.05)
+"""Worlds that no action moves: the horizon adds the same noise to the values of all actions and tells none of them apart."""
+
+BOARDS = replace(TABLES, total_steps=2_000_000)
+"""Many situations, each of them seldom met."""
 
 PRESETS: dict[str, tuple[NetworkConfig, PqnConfig]] = {
     "tmaze": (NetworkConfig(core="gru"), TMAZE),
@@ -144,19 +153,19 @@ PRESETS: dict[str, tuple[NetworkConfig, PqnConfig]] = {
     ),
     "random-mdp": (NetworkConfig(core="gru"), TABLES),
     "random-pomdp": (NetworkConfig(core="gru"), TABLES),
-    "four-rooms-goals": (NetworkConfig(core="gru", hidden_size=128), replace(TABLES, total_steps=2_000_000)),
-    "four-rooms-objects": (NetworkConfig(core="gru", hidden_size=128), replace(TABLES, total_steps=2_000_000)),
-    "memory-chain": (NetworkConfig(core="gru"), TABLES),
-    "repeat-previous": (NetworkConfig(core="gru"), TABLES),
-    "mess3": (NetworkConfig(core="gru"), TABLES),
-    "rrxor": (NetworkConfig(core="gru"), TABLES),
-    "trace-conditioning": (NetworkConfig(core="gru"), TABLES),
-    "trace-conditioning-omissions": (NetworkConfig(core="gru"), TABLES),
-    "mountain-hike": (NetworkConfig(core="gru"), replace(TABLES, total_steps=2_000_000)),
-    "mountain-hike-rotated": (NetworkConfig(core="gru"), replace(TABLES, total_steps=2_000_000)),
-    "bouncing-ball": (NetworkConfig(core="gru"), replace(TABLES, total_steps=2_000_000)),
-    "sokoban": (NetworkConfig(core="gru", hidden_size=128), replace(TABLES, total_steps=2_000_000)),
-    "sokoban-two-boxes": (NetworkConfig(core="gru", hidden_size=128), replace(TABLES, total_steps=2_000_000)),
+    "four-rooms-goals": (NetworkConfig(core="gru", hidden_size=128), BOARDS),
+    "four-rooms-objects": (NetworkConfig(core="gru", hidden_size=128), BOARDS),
+    "memory-chain": (NetworkConfig(core="gru"), WAITING),
+    "repeat-previous": (NetworkConfig(core="gru"), GUESSES),
+    "mess3": (NetworkConfig(core="gru"), GUESSES),
+    "rrxor": (NetworkConfig(core="gru"), GUESSES),
+    "trace-conditioning": (NetworkConfig(core="gru"), WAITING),
+    "trace-conditioning-omissions": (NetworkConfig(core="gru"), WAITING),
+    "mountain-hike": (NetworkConfig(core="gru"), BOARDS),
+    "mountain-hike-rotated": (NetworkConfig(core="gru"), BOARDS),
+    "bouncing-ball": (NetworkConfig(core="gru"), replace(WAITING, total_steps=2_000_000)),
+    "sokoban": (NetworkConfig(core="gru", hidden_size=128), BOARDS),
+    "sokoban-two-boxes": (NetworkConfig(core="gru", hidden_size=128), BOARDS),
 }
 """World name -> architecture and training."""
 

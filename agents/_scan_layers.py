@@ -39,7 +39,11 @@ class LRULayer(RecurrentLayer):
         decay = self.decay()
         written = self.from_input(x) * (1 - decay.square()).sqrt()
         h = linear_scan(decay.expand_as(written), written, state, reset)
-        return gelu(self.from_state(h) + self.skip(x)), h
+        return self.given(x, h), h
+
+    def given(self, x: Tensor, h: Tensor) -> Tensor:
+        """Return gelu(V h + D x)."""
+        return gelu(self.from_state(h) + self.skip(x))
 
     def sequence(self, x: Tensor, state: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run one scan."""

@@ -49,6 +49,7 @@ class Trunk(nn.Module, ABC):
         self.core = CORES[config.core](config.core_shape(encoded_size, map_size))
         self.state_size = self.core.state_size
         self.sites = {"encoder": encoded_size, **self.core.sites, "q": n_actions}
+        self.carried = self.core.carried
 
     @abstractmethod
     def q_values(self, y: Tensor) -> Tensor:
@@ -95,6 +96,11 @@ class Trunk(nn.Module, ABC):
     def segment_values(self, batch: SegmentBatch, state: Tensor) -> Tensor:
         """Return Q of segments that begin in `state`, by step and segment (length + 1, n, n_actions); differentiable."""
         return batch.on_grid(self.q_values(self.segment_features(batch, state)))
+
+    @torch.no_grad()
+    def values(self, inputs: Tensor, state: Tensor) -> Tensor:
+        """Return Q (n, n_actions) of core states (n, state_size) that took in `inputs` (n, input_size); no gradient."""
+        return self.q_values(self.core.given(self.encoder(inputs), state))
 
     @torch.no_grad()
     def step(self, inputs: Tensor, state: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,14 +23,17 @@ True
 """
 
 from worldprobe.analysis._answer import answer
+from worldprobe.analysis._bellman_inversion import QTable, invert_bellman
 from worldprobe.analysis._bits import BitsConfig, usable_bits
 from worldprobe.analysis._config import ConfigError, RunConfig, StreamConfig, command_line, preset, read_config
 from worldprobe.analysis._decoders import Decoder
 from worldprobe.analysis._emergence import emergence, reweighted_emergence
 from worldprobe.analysis._examine import Examination, ExamineConfig, Twins
+from worldprobe.analysis._extraction import ExtractedModel, PlanningReturn
 from worldprobe.analysis._figures import draw_beliefs, plot_emergence, plot_model_share, plot_own_update, plot_return, plot_training
 from worldprobe.analysis._findings import Findings
 from worldprobe.analysis._floors import FloorConfig
+from worldprobe.analysis._goal_queries import Chooser, GoalQuery, myopic_chooser, optimal_chooser, query_goals
 from worldprobe.analysis._labels import Labels
 from worldprobe.analysis._ladder import Rung, climb
 from worldprobe.analysis._measurement import Cell, LossSums, Measurement, Share, measure
@@ -40,6 +43,7 @@ from worldprobe.analysis._report import write_report
 from worldprobe.analysis._run import probe_stage, record_stage, report_stage, run, train_stage
 from worldprobe.analysis._sources import Hidden, History, Joined, Lifted, Source
 from worldprobe.analysis._stream import Stream
+from worldprobe.analysis._successor_inversion import invert_successor_features, read_predictions
 from worldprobe.analysis._sufficiency import sufficiency
 from worldprobe.analysis._tables import as_table, read_table
 
@@ -73,6 +77,18 @@ __all__ = [
     "over_networks",
     "as_table",
     "read_table",
+    # models that are extracted
+    "ExtractedModel",
+    "PlanningReturn",
+    "QTable",
+    "invert_bellman",
+    "invert_successor_features",
+    "read_predictions",
+    "query_goals",
+    "GoalQuery",
+    "Chooser",
+    "optimal_chooser",
+    "myopic_chooser",
     # claims
     "Rung",
     "climb",

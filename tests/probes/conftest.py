@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,19 +25,3 @@ def _plant(n_groups: int = 40, length: int = 25, n_features: int = 6, noise: flo
     X = latent @ rng.normal(size=(n_features, n_features)) * np.logspace(-1, 1, n_features) + rng.normal(size=n_features)
     Y = latent[:, :3] + noise * rng.normal(size=(n, 3))
     return SimpleNamespace(X=X, Y=Y, labels=Y.argmax(axis=1), groups=np.repeat(np.arange(n_groups), length))
-
-
-@pytest.fixture(scope="session")
-def load_study() -> Callable[[str], ModuleType]:
-    return _load_study
-
-
-def _load_study(name: str) -> ModuleType:
-    """Import a study by the name of its file."""
-    specification = importlib.util.spec_from_file_location(name, Path(__file__).parents[2] / "studies" / f"{name}.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[name] = module  # its dataclasses look themselves up there
-    specification.loader.exec_module(module)
-    return module
