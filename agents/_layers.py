@@ -130,8 +130,11 @@ class LSTMLayer(FusedLayer):
         self.fused = undrawn(nn.LSTM, input_size, hidden_size)
 
     def unbroken(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the fused kernel."""
+        """Run the fused kernel; a single step is the cell alone, which does not pack the weights anew."""
         h, c = state.chunk(2, -1)
+        if len(x) == 1:
+            h, c = torch.lstm_cell(x[0], (h, c), *self.fused.all_weights[0])
+            return h.unsqueeze(0), torch.cat([h, c], -1)
         y, (h, c) = self.fused(x, (h.unsqueeze(0).contiguous(), c.unsqueeze(0).contiguous()))
         return y, torch.cat([h, c], -1).squeeze(0)
 

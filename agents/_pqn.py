@@ -13,7 +13,7 @@ from worldprobe.agents._lambda_returns import lambda_returns
 from worldprobe.agents._learner import check_finite
 from worldprobe.agents._network import RecurrentQNetwork
 from worldprobe.agents._rollout import Rollout
-from worldprobe.agents._segments import SegmentBatch, cut_segments
+from worldprobe.agents._segments import SegmentBatch, Segments
 from worldprobe.agents._training_config import TrainingConfig
 
 
@@ -72,28 +72,18 @@ class PqnLearner:
             If the rollout, a loss or a gradient is not finite; the weights are left as they were before that step.
         """
         check_finite(rollout)
-        segments = cut_segments(rollout)
+        segments = Segments(rollout, self._config.n_minibatches)
         for epoch in range(self._config.n_epochs):
             shuffled = torch.randperm(self._config.n_envs, generator=self._generator)
             for index, envs in enumerate(shuffled.tensor_split(self._config.n_minibatches)):
-                minibatch = [batch.of_envs(envs) for batch in segments]
+                batch = segments.batch(envs)
                 self._descent.begin(learning_rate)
-                measured = self._backward(minibatch, len(envs) * self._config.n_steps)
+                measured = self._backward(batch, len(envs) * self._config.n_steps)
                 self._descent.step(measured, f"epoch {epoch}, minibatch {index}")
 
-    def _backward(self, minibatch: list[SegmentBatch], n_rows: int) -> Tensor:
-        """Add up the gradients on some environments with `n_rows` steps together; return the means of what is measured."""
-        measured = torch.zeros(len(METRICS) - 1, dtype=torch.float64)
-        for batch in minibatch:
-            if batch.env.numel():
-                loss, sums = self._loss(batch)
-                torch.autograd.backward(loss / n_rows)
-                measured += sums
-        return measured / n_rows
-
-    def _loss(self, batch: SegmentBatch) -> tuple[Tensor, Tensor]:
-        """Return the summed loss, and the sums of loss, absolute TD error and Q."""
-        q, _ = self._network.sequence(batch.inputs, batch.core_state)
+    def _backward(self, batch: SegmentBatch, n_rows: int) -> Tensor:
+        """Put gradients on the network; return the means of loss, absolute TD error and Q over `n_rows` steps."""
+        q = self._network.segment_values(batch, batch.core_state)
         next_value = q.detach()[1:].amax(-1)
         target = lambda_returns(
             batch.reward, next_value, batch.terminated, batch.is_last, batch.is_real, self._discount, self._config.td_lambda
@@ -101,8 +91,9 @@ class PqnLearner:
         taken = q[:-1].gather(-1, batch.action.unsqueeze(-1)).squeeze(-1) * batch.is_real
         td_error = taken - target
         loss = td_error.square().sum() / 2
+        torch.autograd.backward(loss / n_rows)
         with torch.no_grad():
-            return loss, torch.stack([loss, td_error.abs().sum(), taken.sum()]).double()
+            return torch.stack([loss, td_error.abs().sum(), taken.sum()]).double() / n_rows
 
     def pop_metrics(self) -> dict[str, float]:
         """Return the means of `metrics` since the last call (NaN if there was no step)."""

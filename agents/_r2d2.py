@@ -125,10 +125,9 @@ class R2d2Learner:
         sample = self._replay.sample(config.batch_size, self._generator)
         weight = (len(self._replay) * sample.probability) ** -config.importance_exponent
         learned = self._q.warmed(sample.rollout, config.burn_in)
-        largest, total = torch.zeros(2, config.batch_size)
-        for sequence, error in self._q.step(learned, (weight / weight.max()).float(), learning_rate, place):
-            largest.scatter_reduce_(0, sequence, error.amax(0), "amax")
-            total.scatter_add_(0, sequence, error.sum(0))
+        sequence, error = self._q.step(learned, (weight / weight.max()).float(), learning_rate, place)
+        largest = torch.zeros(config.batch_size).scatter_reduce(0, sequence, error.amax(0), "amax")
+        total = torch.zeros(config.batch_size).scatter_add(0, sequence, error.sum(0))
         mean = total / (config.sequence_length - config.burn_in)
         priority = config.priority_mixture * largest + (1 - config.priority_mixture) * mean
         self._replay.set_priorities(sample.index, priority.clamp_min(LEAST_PRIORITY))

@@ -8,15 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worldprobe.agents._descent import METRICS, Descent
+from worldprobe.agents._descent import Descent
 from worldprobe.agents._learner import below, under
 from worldprobe.agents._n_step import n_step_targets, rescale, unscale
 from worldprobe.agents._network import RecurrentQNetwork
 from worldprobe.agents._rollout import Rollout
-from worldprobe.agents._segments import SegmentBatch, cut_segments
-
-SegmentErrors = tuple[Tensor, Tensor]
-"""Which sequences segments are of, int64 (n,), and their absolute TD errors (T, n)."""
+from worldprobe.agents._segments import SegmentBatch, Segments
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class SlowTargetQ:
         rest = {name: getattr(rollout, name)[:, burn_in:] for name in ("inputs", "successors", "action", "reward", "terminated", "ended")}
         return Rollout(**rest, core_state=torch.cat(states, 1))
 
-    def step(self, rollout: Rollout, weight: Tensor, learning_rate: float, place: str, *, only_last: bool = False) -> list[SegmentErrors]:
+    def step(self, rollout: Rollout, weight: Tensor, learning_rate: float, place: str, *, only_last: bool = False) -> tuple[Tensor, Tensor]:
         """Take one optimiser step on sequences.
 
         loss = mean over steps of w (Q(h_t, a_t) - G_t)^2 / 2
@@ -84,31 +81,31 @@ class SlowTargetQ:
 
         Returns
         -------
-        list of (Tensor, Tensor)
-            For every group of segments the sequence each is of, int64 (n,), and the absolute TD errors (T, n), 0 where nothing was learned.
+        env : Tensor
+            int64 (n,): the sequence that every unbroken segment is of.
+        error : Tensor
+            float32 (T, n): their absolute TD errors, 0 where nothing was learned.
         """
+        batch = Segments(rollout).batch()
+        learned = batch.is_last & batch.is_real if only_last else batch.is_real
+        n_rows = int(learned.sum())
         self._descent.begin(learning_rate)
-        measured, errors = torch.zeros(len(METRICS), dtype=torch.float64), []
-        segments = cut_segments(rollout)
-        n_rows = sum(int((batch.is_last if only_last else batch.is_real).sum()) for batch in segments)
-        for batch in segments:
-            learned = batch.is_last & batch.is_real if only_last else batch.is_real
-            taken, td_error = self._td_error(batch)
-            td_error = td_error * learned
-            loss = (weight[batch.env] * td_error.square()).sum() / 2
-            torch.autograd.backward(loss / n_rows)
-            absolute = td_error.detach().abs()
-            errors.append((batch.env, absolute))
-            measured[:-1] += torch.stack([loss.detach(), absolute.sum(), (taken.detach() * learned).sum()]).double()
-        self._descent.step(measured[:-1] / n_rows, place)
-        return errors
+        taken, td_error = self._td_error(batch)
+        td_error = td_error * learned
+        loss = (weight[batch.env] * td_error.square()).sum() / 2
+        torch.autograd.backward(loss / n_rows)
+        with torch.no_grad():
+            absolute = td_error.abs()
+            measured = torch.stack([loss, absolute.sum(), (taken * learned).sum()]).double() / n_rows
+        self._descent.step(measured, place)
+        return batch.env, absolute
 
     def _td_error(self, batch: SegmentBatch) -> tuple[Tensor, Tensor]:
         """Return Q of the actions taken, and how far it is from its targets, (T, n)."""
         state, slow_state = batch.core_state.chunk(2, 1)
-        q, _ = self._network.sequence(batch.inputs, state)
+        q = self._network.segment_values(batch, state)
         with torch.no_grad():
-            slow_q, _ = self._slow.sequence(batch.inputs, slow_state)
+            slow_q = self._slow.segment_values(batch, slow_state)
             greedy = (q if self._rule.double else slow_q).argmax(-1, keepdim=True)
             value = slow_q.gather(-1, greedy).squeeze(-1)
             value = unscale(value) if self._rule.rescale else value
@@ -120,7 +117,7 @@ class SlowTargetQ:
         return taken, taken - target
 
     def pop_metrics(self) -> dict[str, float]:
-        """Return the means of `METRICS` since the last call (NaN if there was no step)."""
+        """Return the means of what is measured since the last call (NaN if there was no step)."""
         return self._descent.pop_metrics()
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from worldprobe.agents._convolutional import ConvolutionalEncoder
 from worldprobe.agents._core_registry import CORES
 from worldprobe.agents._dense import BEFORE_RELU, dense_layers, draw_dense
 from worldprobe.agents._network_config import NetworkConfig
+from worldprobe.agents._segments import SegmentBatch
 
 
 class Trunk(nn.Module, ABC):
@@ -81,6 +82,20 @@ class Trunk(nn.Module, ABC):
         """Return Q (T, n, n_actions) and the last core state, from zeros where `reset` (T, n) holds; differentiable."""
         y, state = self.features(inputs, state, reset)
         return self.q_values(y), state
+
+    def segment_features(self, batch: SegmentBatch, state: Tensor) -> Tensor:
+        """Return the core's output (n_rows, output_size) of every row of segments that begin in `state`; differentiable."""
+        parts, encoded, begin = [], self.encoder(batch.inputs), 0
+        for n_steps, n in batch.stretches:
+            x = encoded[begin : begin + n_steps * n].view(n_steps, n, -1)
+            y, state = self.core.sequence(x, state[:n])
+            parts.append(y.flatten(0, 1))
+            begin += n_steps * n
+        return torch.cat(parts)
+
+    def segment_values(self, batch: SegmentBatch, state: Tensor) -> Tensor:
+        """Return Q of segments that begin in `state`, by step and segment (length + 1, n, n_actions); differentiable."""
+        return batch.on_grid(self.q_values(self.segment_features(batch, state)))
 
     @torch.no_grad()
     def values(self, inputs: Tensor, state: Tensor) -> Tensor:

@@ -5,7 +5,11 @@ our PQN, which cuts rollouts at resets and runs whole fused sequences, beside a 
 recurrent PQN: the same encoder, core, head and number of weights, but the core is called once per step in the update too, with its
 state masked by resets, and the targets are built once per rollout from the acting network's values. World, batch shape, epochs,
 minibatches, optimiser and clipping are the same. The plain loop does less: it takes truncations for terminations and measures nothing.
-Both take turns; rates are the best of the turns, the ratio is the median over pairs of turns.
+At 16 and 64 environments x 64 steps, 4 epochs, LSTM 256, there are also sb3-contrib's RecurrentPPO as it comes and with one shared
+LSTM, in the same driver with the same inputs, batches and epochs, and the kernels alone: as many calls of torch's LSTM at the padded
+shapes of a rollout, forward and backward, and of its cell for acting; and how many rows run per step of the environments, and per row
+that is needed (steps, and what followed each piece): the padding.
+All take turns; rates are the best of the turns, ratios are medians over turns.
 """
 
 from __future__ import annotations
@@ -16,12 +20,18 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from gymnasium import spaces
+from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
 from worldprobe.activations import package_versions
 from worldprobe.agents import Actor, NetworkConfig, PqnConfig, PqnLearner, agent_inputs, count_inputs, make_network, seeded_generator
+from worldprobe.agents._segments import Segments
 from worldprobe.worlds import Driver, TMaze
 
 EPSILON, LEARNING_RATE = 0.3, 1e-3
@@ -41,6 +51,8 @@ class Shape:
 
 SHAPES = (Shape(64, 32, 2, 4), Shape(8, 128, 4, 4))
 """Our default, and that of the public single-file recurrent PQN."""
+PEER_SHAPES = (Shape(16, 64, 4, 4), Shape(64, 64, 4, 4))
+"""At which recurrent PPO of sb3-contrib and the bare kernels are measured, LSTM 256."""
 
 
 class PlainNetwork(nn.Module):
@@ -146,6 +158,98 @@ def plain(core: str, hidden_size: int, shape: Shape) -> Callable[[], None]:
     return PlainPqn(network, world.driver(shape.n_envs, seeded_generator(0, "driver")), shape).update
 
 
+class DriverEnvs(VecEnv):  # type: ignore[misc]  # stable-baselines3 is not typed here
+    """A driver as environments of stable-baselines3: the same world, stepped as one batch, with the same inputs."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+        size = count_inputs(driver.world, CHANNELS)
+        super().__init__(driver.n_envs, spaces.Box(-1, 1, (size,)), spaces.Discrete(driver.world.n_actions))
+
+    def inputs(self, observation: Tensor, action: Tensor) -> np.ndarray[Any, Any]:
+        """Return what our own networks receive."""
+        received: np.ndarray[Any, Any] = agent_inputs(
+            observation, action, torch.zeros(len(action)), CHANNELS, self.driver.world.n_actions
+        ).numpy()
+        return received
+
+    def reset(self) -> np.ndarray[Any, Any]:
+        """Begin anew."""
+        return self.inputs(self.driver.reset(), torch.full((self.num_envs,), -1))
+
+    def step_async(self, actions: np.ndarray[Any, Any]) -> None:
+        """Take the actions."""
+        self.action = torch.from_numpy(actions)
+
+    def step_wait(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any], list[dict[str, Any]]]:
+        """Step the driver."""
+        step = self.driver.step(self.action)
+        done = step.terminated | step.truncated
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        if step.done.numel():
+            last = self.inputs(step.final_observation, self.action[step.done])
+            for row, env in enumerate(step.done.tolist()):
+                infos[env] = {"terminal_observation": last[row], "TimeLimit.truncated": bool(step.truncated[env])}
+        return self.inputs(step.observation, self.action.masked_fill(done, -1)), step.reward.numpy(), done.numpy(), infos
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def get_attr(self, attr_name: str, indices: object = None) -> list[Any]:
+        """Return that there is none."""
+        return [None] * self.num_envs
+
+    def set_attr(self, attr_name: str, value: object, indices: object = None) -> None:
+        """Refuse."""
+        raise NotImplementedError
+
+    def env_method(self, method_name: str, *_: object, indices: object = None, **__: object) -> list[Any]:
+        """Refuse."""
+        raise NotImplementedError
+
+    def env_is_wrapped(self, wrapper_class: object, indices: object = None) -> list[bool]:
+        """Say no."""
+        return [False] * self.num_envs
+
+
+def recurrent_ppo(hidden_size: int, shape: Shape, *, shared: bool) -> Callable[[], None]:
+    """Return one update of sb3-contrib's RecurrentPPO: as it comes, or with one LSTM for actor and critic."""
+    lstm = {"lstm_hidden_size": hidden_size} | ({"shared_lstm": True, "enable_critic_lstm": False} if shared else {})
+    envs = DriverEnvs(TMaze().driver(shape.n_envs, seeded_generator(0, "driver")))
+    n_rows = shape.n_envs * shape.n_steps
+    model = RecurrentPPO(
+        "MlpLstmPolicy", envs, n_steps=shape.n_steps, batch_size=n_rows // shape.n_minibatches, n_epochs=shape.n_epochs, policy_kwargs=lstm
+    )
+    return lambda: model.learn(n_rows, reset_num_timesteps=False)
+
+
+def bare(hidden_size: int, shape: Shape) -> tuple[Callable[[], None], dict[str, float]]:
+    """Return the kernels alone of one update of ours (acting and learning, at the padded shapes of a rollout), and how much is padded."""
+    world = TMaze()
+    network = make_network(world, NetworkConfig(core="lstm", hidden_size=hidden_size), seed=0)
+    actor = Actor(network, world.driver(shape.n_envs, seeded_generator(0, "driver")), seeded_generator(0, "exploration"))
+    actor.collect(shape.n_steps, EPSILON)
+    segments = Segments(actor.collect(shape.n_steps, EPSILON), shape.n_minibatches)
+    parts = torch.arange(shape.n_envs).chunk(shape.n_minibatches)
+    batches = [segments.batch(envs) for envs in parts]
+    sizes = [stretch for batch in batches for stretch in batch.stretches]
+    lstm, cell = nn.LSTM(64, hidden_size), nn.LSTMCell(64, hidden_size)
+    state = (torch.zeros(shape.n_envs, hidden_size), torch.zeros(shape.n_envs, hidden_size))
+
+    def kernels() -> None:
+        with torch.no_grad():
+            for _ in range(shape.n_steps):
+                cell(torch.zeros(shape.n_envs, 64), state)
+        for _ in range(shape.n_epochs):
+            for size in sizes:
+                torch.autograd.backward(lstm(torch.zeros(*size, 64, requires_grad=True))[0].sum())
+
+    n_rows, n_steps = sum(length * n for length, n in sizes), shape.n_envs * shape.n_steps
+    n_segments = sum(len(batch.env) for batch in batches)
+    padding = {"rows_per_step": round(n_rows / n_steps, 2), "rows_per_row_that_is_needed": round(n_rows / (n_steps + n_segments), 2)}
+    return kernels, padding
+
+
 def rate(update: Callable[[], None], n_steps: int, seconds: float) -> float:
     """Return environment steps per processor second over at least so many seconds."""
     start, count = time.process_time(), 0
@@ -155,16 +259,16 @@ def rate(update: Callable[[], None], n_steps: int, seconds: float) -> float:
     return count * n_steps / elapsed
 
 
-def compare(core: str, hidden_size: int, shape: Shape, seconds: float, repeats: int) -> dict[str, object]:
-    """Time both in turns."""
-    n_steps, updates = shape.n_envs * shape.n_steps, [kind(core, hidden_size, shape) for kind in (ours, plain)]
-    for update in updates:
+def compare(updates: dict[str, Callable[[], None]], shape: Shape, seconds: float, repeats: int) -> dict[str, object]:
+    """Time all in turns; the first is compared with every other."""
+    for update in updates.values():
         update()
-    turns = [[rate(update, n_steps, seconds) for update in updates] for _ in range(repeats)]
-    fast, slow = (max(rates) for rates in zip(*turns, strict=True))
-    ratio = statistics.median(first / second for first, second in turns)
-    rates = {"ours_steps_per_s": round(fast), "plain_steps_per_s": round(slow), "ratio": round(ratio, 2)}
-    return {"core": core, "hidden_size": hidden_size, **asdict(shape), **rates}
+    n_steps = shape.n_envs * shape.n_steps
+    turns = [{name: rate(update, n_steps, seconds) for name, update in updates.items()} for _ in range(repeats)]
+    first, *others = updates
+    result: dict[str, object] = {**asdict(shape)}
+    result |= {f"{name}_steps_per_s": round(max(turn[name] for turn in turns)) for name in updates}
+    return result | {f"ratio_to_{name}": round(statistics.median(turn[first] / turn[name] for turn in turns), 2) for name in others}
 
 
 def main() -> None:
@@ -172,8 +276,17 @@ def main() -> None:
     parser.add_argument("--fast", action="store_true", help="one short turn each")
     seconds, repeats = (0.5, 1) if parser.parse_args().fast else (3.0, 3)
     torch.set_num_threads(1)
-    sizes = [("lstm", 256), ("lstm", 64), ("gru", 256), ("gru", 64)]
-    results = [compare(core, size, shape, seconds, repeats) for core, size in sizes for shape in SHAPES]
+    results = []
+    for core, size in [("lstm", 256), ("lstm", 64), ("gru", 256), ("gru", 64)]:
+        for shape in SHAPES:
+            updates = {"ours": ours(core, size, shape), "plain": plain(core, size, shape)}
+            results.append({"core": core, "hidden_size": size, **compare(updates, shape, seconds, repeats)})
+    for shape in PEER_SHAPES:
+        kernels, padding = bare(256, shape)
+        updates = {"ours": ours("lstm", 256, shape), "plain": plain("lstm", 256, shape), "kernels": kernels}
+        updates |= {f"recurrent_ppo{'_shared' * shared}": recurrent_ppo(256, shape, shared=shared) for shared in (False, True)}
+        measured = compare(updates, shape, seconds, repeats)
+        results.append({"core": "lstm", "hidden_size": 256, **measured, **padding})
     print(json.dumps({"benchmark": "pqn_speed", "versions": package_versions(), "threads": 1, "results": results}, indent=1))
 
 

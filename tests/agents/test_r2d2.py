@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -104,12 +105,12 @@ def test_the_step_is_the_gradient_of_the_plain_objective(
     plain = plain_errors(network, slow, rollout, rule, burn_in)
     expected = torch.autograd.grad((weight.unsqueeze(1) * plain.square()).mean() / 2, list(network.parameters()))
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self: None)
-    given = q.step(q.warmed(rollout, burn_in), weight, 1e-3, "here")
+    sequence, error = q.step(q.warmed(rollout, burn_in), weight, 1e-3, "here")
     for parameter, gradient in zip(network.parameters(), expected, strict=True):
         assert parameter.grad is not None
         torch.testing.assert_close(parameter.grad, gradient, atol=1e-5, rtol=1e-4)
     for env in range(N_ENVS):
-        absolute = sum(error[:, index == env].sum().item() for index, error in given)
+        absolute = error[:, sequence == env].sum().item()
         assert absolute == pytest.approx(plain[env].abs().sum().item(), rel=1e-4)
 
 
@@ -164,9 +165,9 @@ def test_priorities_mix_the_largest_error_with_the_mean(corridor: BuildWorld, mo
     segments: list[tuple[Tensor, Tensor]] = []
     step, set_priorities = built._q.step, built._replay.set_priorities
 
-    def kept_step(*arguments: object) -> list[tuple[Tensor, Tensor]]:
-        segments[:] = step(*arguments)  # type: ignore[arg-type]
-        return segments
+    def kept_step(*arguments: Any) -> tuple[Tensor, Tensor]:
+        segments[:] = [step(*arguments)]
+        return segments[0]
 
     def kept_priorities(index: Tensor, priority: Tensor) -> None:
         given.update(enumerate(priority.tolist()))
@@ -177,7 +178,8 @@ def test_priorities_mix_the_largest_error_with_the_mean(corridor: BuildWorld, mo
     for _ in range(6):
         built.update(actor.collect(3, 1.0), 1e-3)
     for sequence, priority in given.items():
-        errors = torch.cat([error[:, index == sequence].flatten() for index, error in segments])
+        index, error = segments[0]
+        errors = error[:, index == sequence]
         assert priority == pytest.approx(0.9 * errors.max().item() + 0.1 * errors.sum().item() / 5, rel=1e-5)
 
 
