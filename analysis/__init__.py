@@ -28,6 +28,15 @@ from worldprobe.analysis._bits import BitsConfig, usable_bits
 from worldprobe.analysis._config import ConfigError, RunConfig, StreamConfig, command_line, preset, read_config
 from worldprobe.analysis._decoders import Decoder
 from worldprobe.analysis._emergence import emergence, reweighted_emergence
+from worldprobe.analysis._erasing import (
+    DoseResponse,
+    ErasingConfig,
+    Erasure,
+    Necessity,
+    erase_factor,
+    erasing,
+    measure_necessity,
+)
 from worldprobe.analysis._examine import Examination, ExamineConfig, Twins
 from worldprobe.analysis._extraction import ExtractedModel, PlanningReturn
 from worldprobe.analysis._figures import draw_beliefs, plot_emergence, plot_model_share, plot_own_update, plot_return, plot_training
@@ -89,6 +98,14 @@ __all__ = [
     "Chooser",
     "optimal_chooser",
     "myopic_chooser",
+    # interventions
+    "measure_necessity",
+    "Necessity",
+    "DoseResponse",
+    "erase_factor",
+    "Erasure",
+    "ErasingConfig",
+    "erasing",
     # claims
     "Rung",
     "climb",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,40 +17,66 @@ from worldprobe.probes._losses import clip_probabilities
 from worldprobe.probes._validation import Booleans, Floats, Integers, check_labelled, check_mask, check_real_targets
 
 
+class Criterion(Protocol):
+    """What networks are trained to lower. A column of Y has `width` outputs."""
+
+    mask: Tensor
+    """Which labels exist, bool (n, n_columns)."""
+
+    @property
+    def width(self) -> int:
+        """Outputs of a column: 1, or as many as the column of most classes has."""
+
+    def to(self, device: torch.device) -> Criterion:
+        """Return the same on a device."""
+
+    def start(self, rows: Tensor, fold: int) -> Tensor:
+        """Return the best constant outputs (n_columns, width) on a fold's training rows."""
+
+    def losses(self, outputs: Tensor, rows: Tensor, columns: Tensor, folds: slice) -> Tensor:
+        """Return mean losses (F, J) of outputs (F, J, n, D, width), on rows (F, n), of networks that answer for columns (J, D)."""
+
+
 @dataclass(eq=False)
 class SquaredError:
-    """Mean squared error of the labels that exist, each target in units of its standard deviation on a member's training rows."""
+    """Mean squared error of the labels that exist, each target in units of its standard deviation on a fold's training rows."""
 
     Y: Tensor
     """Targets in float32 (n, n_targets)."""
     mask: Tensor
-    decoders: list[Units]
-    """The units of each member."""
+    mean: Tensor
+    """Of each fold's training rows, float32 (F, 1, n_targets)."""
+    scale: Tensor
 
     @classmethod
-    def of(cls, X: NDArray[Any], Y: ArrayLike, mask: ArrayLike | None, members: Sequence[Integers]) -> SquaredError:
-        """Take targets, which must vary within each member's rows."""
+    def of(cls, X: NDArray[Any], Y: ArrayLike, mask: ArrayLike | None, members: Sequence[Integers]) -> tuple[SquaredError, list[Units]]:
+        """Take targets, which must vary within each training set's rows; return the criterion, and the units of each training set."""
         given = check_real_targets(X, Y)
         targets = given.reshape(len(X), -1)
         known = check_labelled(check_mask(mask, targets.shape))
-        decoders = [Units.of(targets[rows], known[rows], given.ndim == 1) for rows in members]
-        return cls(torch.from_numpy(targets.astype(np.float32)), torch.from_numpy(known.copy()), decoders)
+        units = [Units.of(targets[rows], known[rows], given.ndim == 1) for rows in members]
+        mean, scale = (
+            torch.tensor(np.stack(part), dtype=torch.float32)[:, None] for part in zip(*((u.mean, u.scale) for u in units), strict=True)
+        )
+        return cls(torch.from_numpy(targets.astype(np.float32)), torch.from_numpy(known.copy()), mean, scale), units
 
     @property
     def width(self) -> int:
         """One output per target."""
-        return self.Y.shape[1]
+        return 1
 
-    def start(self, rows: Tensor, member: int) -> Tensor:
+    def to(self, device: torch.device) -> SquaredError:
+        """Return the same on a device."""
+        return SquaredError(*(part.to(device) for part in (self.Y, self.mask, self.mean, self.scale)))
+
+    def start(self, rows: Tensor, fold: int) -> Tensor:
         """Return the mean of each target, which is zero in its unit."""
-        return torch.zeros(self.width)
+        return torch.zeros(self.Y.shape[1], 1, device=self.Y.device)
 
-    def losses(self, outputs: Tensor, rows: Tensor, members: slice) -> Tensor:
-        """Return the mean loss of each member."""
-        mean = torch.tensor(np.stack([units.mean for units in self.decoders[members]]), dtype=torch.float32)[:, None]
-        scale = torch.tensor(np.stack([units.scale for units in self.decoders[members]]), dtype=torch.float32)[:, None]
-        known = self.mask[rows]
-        return ((outputs - (self.Y[rows] - mean) / scale) ** 2 * known).sum((1, 2)) / known.sum((1, 2)).clamp_min(1)
+    def losses(self, outputs: Tensor, rows: Tensor, columns: Tensor, folds: slice) -> Tensor:
+        """Return the mean loss of every network."""
+        targets = (self.Y[rows] - self.mean[folds]) / self.scale[folds]
+        return _mean_over_labels((outputs[..., 0] - _of_columns(targets, columns)) ** 2, self.mask[rows], columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +99,8 @@ class Units:
         return cls(mean, np.where((low < high) & (scale > 0), scale, 1.0), flat)
 
     def predict(self, outputs: Floats) -> Floats:
-        """Return predictions, shaped as Y was."""
-        predictions: Floats = outputs * self.scale + self.mean
+        """Return predictions of outputs (n, n_targets, 1), shaped as Y was."""
+        predictions: Floats = outputs[..., 0] * self.scale + self.mean
         return predictions[:, 0] if self.flat else predictions
 
 
@@ -85,39 +111,56 @@ class LogLoss:
     codes: Tensor
     """Class codes (n, n_heads)."""
     mask: Tensor
-    decoders: list[Heads]
-    """The classes of the heads; the same for every member."""
+    classes: Tensor
+    """Which outputs of a head are classes of it, bool (n_heads, width)."""
 
     @classmethod
-    def of(cls, X: NDArray[Any], Y: ArrayLike, mask: ArrayLike | None, members: Sequence[Integers]) -> LogLoss:
-        """Take labels, of two classes or more within each member's rows."""
+    def of(cls, X: NDArray[Any], Y: ArrayLike, mask: ArrayLike | None, members: Sequence[Integers]) -> tuple[LogLoss, list[Heads]]:
+        """Take labels, of two classes or more within each training set's rows; return the criterion, and the classes once for each."""
         labels = Labels.of(X, Y, mask)
         labels.check_training_sets(members)
-        return cls(torch.from_numpy(labels.codes), torch.from_numpy(labels.mask.copy()), [Heads(labels.classes)] * len(members))
+        return cls.of_labels(labels), [Heads(labels.classes)] * len(members)
+
+    @classmethod
+    def of_labels(cls, labels: Labels) -> LogLoss:
+        """Take labels that were checked."""
+        counts = torch.tensor(labels.n_classes)
+        classes = torch.arange(int(counts.max())) < counts[:, None]
+        return cls(torch.from_numpy(labels.codes), torch.from_numpy(labels.mask.copy()), classes)
 
     @property
     def width(self) -> int:
-        """One output per class of each head."""
-        return sum(self.decoders[0].n_classes)
+        """Classes of the head that has most."""
+        return int(self.classes.shape[1])
 
-    def start(self, rows: Tensor, member: int) -> Tensor:
+    def to(self, device: torch.device) -> LogLoss:
+        """Return the same on a device."""
+        return LogLoss(*(part.to(device) for part in (self.codes, self.mask, self.classes)))
+
+    def start(self, rows: Tensor, fold: int) -> Tensor:
         """Return the logarithms of the class frequencies (each class counted once more)."""
         codes, known = self.codes[rows], self.mask[rows]
-        heads = enumerate(self.decoders[member].n_classes)
-        counts = [torch.bincount(codes[known[:, head], head], minlength=n_classes) + 1 for head, n_classes in heads]
-        return torch.cat([torch.log(count / count.sum()) for count in counts])
+        counts = [torch.bincount(own[labelled], minlength=self.width) for own, labelled in zip(codes.T, known.T, strict=True)]
+        return log_frequencies(torch.stack(counts), self.classes)
 
-    def losses(self, outputs: Tensor, rows: Tensor, members: slice) -> Tensor:
-        """Return the mean loss of each member."""
-        codes, known = self.codes[rows], self.mask[rows]
-        heads = torch.split(outputs, self.decoders[members][0].n_classes, dim=2)
-        own = [head.log_softmax(2).gather(2, codes[..., number, None])[..., 0] for number, head in enumerate(heads)]
-        return -(torch.stack(own, dim=2) * known).sum((1, 2)) / known.sum((1, 2)).clamp_min(1)
+    def losses(self, outputs: Tensor, rows: Tensor, columns: Tensor, folds: slice) -> Tensor:
+        """Return the mean loss of every network."""
+        codes, possible = _of_columns(self.codes[rows], columns), self.classes[columns][None, :, None]
+        if not bool(self.classes.all()):
+            outputs = outputs.masked_fill(~possible, -torch.inf)
+        own = outputs.gather(-1, codes[..., None])[..., 0]
+        return _mean_over_labels(outputs.logsumexp(-1) - own, self.mask[rows], columns)
+
+
+def log_frequencies(counts: Tensor, classes: Tensor) -> Tensor:
+    """Return the logarithms of class frequencies, each class counted once more, from counts (n_heads, width); 0 where there is no class."""
+    shares = (counts + 1.0) * classes
+    return torch.where(classes, (shares / shares.sum(1, keepdim=True)).log(), 0.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Heads:
-    """Outputs that are logits, the classes of one head after those of another."""
+    """Outputs that are logits, of as many classes as each head has."""
 
     classes: Classes
 
@@ -127,7 +170,7 @@ class Heads:
         return [len(classes) for classes in self.classes.heads]
 
     def predict(self, outputs: Floats) -> NDArray[Any]:
-        """Return the most probable labels, shaped as Y was."""
+        """Return the most probable labels of outputs (n, n_heads, width), shaped as Y was."""
         return self.classes.most_probable(self._by_head(outputs))
 
     def probabilities(self, outputs: Floats) -> Any:
@@ -140,4 +183,18 @@ class Heads:
 
     def _by_head(self, outputs: Floats) -> list[Floats]:
         """Return the logits of each head."""
-        return np.split(outputs, np.cumsum(self.n_classes)[:-1], axis=1)
+        return [outputs[:, head, :n_classes] for head, n_classes in enumerate(self.n_classes)]
+
+
+def _of_columns(values: Tensor, columns: Tensor) -> Tensor:
+    """Return values (F, n, n_columns) of the columns (J, D) of every network, (F, J, n, D)."""
+    F, n, _ = values.shape
+    return values[..., columns.flatten()].view(F, n, *columns.shape).transpose(1, 2)
+
+
+def _mean_over_labels(losses: Tensor, mask: Tensor, columns: Tensor) -> Tensor:
+    """Return the mean of losses (F, J, n, D) where labels exist (F, n, n_columns), (F, J)."""
+    if bool(mask.all()):
+        return losses.mean((2, 3))
+    known = _of_columns(mask, columns)
+    return (losses * known).sum((2, 3)) / known.sum((2, 3)).clamp_min(1)

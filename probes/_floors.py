@@ -98,7 +98,7 @@ def fit_floor_maps(
     if form == "random":
         return [RandomFeatures(2 * units, kind="cos", random_state=random_state).fit(rows)] * n_folds
     if form == "mlp":
-        network = MLPProbe((units, units), batch_size=1024, max_epochs=max_epochs, random_state=random_state)
+        network = MLPProbe((units, units), shared=True, batch_size=1024, max_epochs=max_epochs, random_state=random_state)
         return list(network.fit_folds(rows, Y, parts, groups, mask))
     raise ValueError(f"form must be one of {', '.join(FLOOR_FORMS)}; got {form!r}")
 

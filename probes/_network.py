@@ -1,168 +1,135 @@
-"""A stack of small networks of one shape, trained side by side as one batched network.
-
-Member e has its own rows, weights, standardisation, order of batches and end of training; what the members share is the matrix products.
-"""
+"""Small networks: many are trained as one batched network, a few are kept for prediction."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from worldprobe.probes._validation import Integers
 
+@dataclass(eq=False)
+class Network:
+    """Layers x -> relu -> ... -> outputs on inputs that are standardised first."""
 
-class Criterion(Protocol):
-    """What a stack of networks is trained to lower."""
+    mean: Tensor
+    """(1, n_features)"""
+    inverse_scale: Tensor
+    weights: list[Tensor]
+    """(n_in, n_out) of each layer."""
+    biases: list[Tensor]
+    """(1, n_out) of each layer."""
 
-    @property
-    def width(self) -> int:
-        """Outputs of each network."""
+    def hidden(self, X: Tensor) -> Tensor:
+        """Return the last hidden layer (n, width) of inputs (n, n_features)."""
+        activity = (X - self.mean) * self.inverse_scale
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            activity = torch.relu(torch.addmm(bias, activity, weight))
+        return activity
 
-    def start(self, rows: Tensor, member: int) -> Tensor:
-        """Return the best constant outputs (width,) on a member's training rows."""
-
-    def losses(self, outputs: Tensor, rows: Tensor, members: slice) -> Tensor:
-        """Return the mean loss of each of these members (e,) for its outputs (e, n, width) on its rows (e, n)."""
+    def outputs(self, X: Tensor) -> Tensor:
+        """Return outputs (n, n_outputs) of inputs (n, n_features)."""
+        return torch.addmm(self.biases[-1], self.hidden(X), self.weights[-1])
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """How a network is trained."""
+class Job:
+    """A network to be trained in every fold."""
 
-    batch_size: int
-    """At most an eighth of the training rows is taken, so that few rows still give steps."""
-    learning_rate: float
-    """Of the first step; it falls linearly to zero over `max_epochs`."""
-    weight_decay: float
-    max_epochs: int
-    patience: int
-    """Epochs without a lower validation loss after which a member ends."""
+    columns: tuple[int, ...]
+    """Columns of Y that it answers for."""
+    hidden: tuple[int, ...]
+    """Widths of its hidden layers."""
+    seed: int
+    """Which of several initialisations it has."""
 
 
-@dataclass(eq=False)
-class NetworkStack:
-    """Networks x -> relu -> ... -> outputs on standardised inputs; every tensor has a leading axis of members."""
+class BatchedNetwork:
+    """J networks in each of F folds, as one: those of a fold see the same rows, and share the product with them.
 
-    mean: Tensor
-    inverse_scale: Tensor
-    weights: list[Tensor]
-    biases: list[Tensor]
+    Narrower networks are padded with units whose weights are zero, which no gradient ever moves.
 
-    @classmethod
-    def initial(
-        cls, X: Tensor, criterion: Criterion, train_rows: Sequence[Tensor], hidden: Sequence[int], generators: Sequence[torch.Generator]
-    ) -> NetworkStack:
-        """Standardise on each member's training rows; draw He-normal hidden weights from its own generator.
+    Parameters
+    ----------
+    moments : tuple of Tensor
+        Mean and inverse scale of the features on each fold's training rows, (F, 1, n_features).
+    jobs : sequence of Job
+        Of equal depth.
+    starts : Tensor
+        Outputs that the networks begin with, (F, J, D, width).
+    seeds : sequence of int
+        One for each fold; equal networks of a fold begin alike, whatever they answer for.
+    """
 
-        Outputs start as the best constants, so that what cannot be learned is answered by them.
-        """
-        parts = [X[rows].double() for rows in train_rows]
-        mean = torch.stack([part.mean(0) for part in parts])
-        scale = torch.stack([part.std(0, correction=0) for part in parts])
-        varies = torch.stack([part.amax(0) > part.amin(0) for part in parts]) & (scale > 0)
-        inverse_scale = torch.where(varies, 1.0 / scale.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
-        weights, biases = [], []
-        for n_in, n_out in pairwise((X.shape[1], *hidden)):
-            drawn = [torch.randn(n_in, n_out, generator=generator) * (2.0 / n_in) ** 0.5 for generator in generators]
-            weights.append(torch.stack(drawn))
-            biases.append(torch.zeros(len(drawn), 1, n_out))
-        weights.append(torch.zeros(len(parts), hidden[-1], criterion.width))
-        biases.append(torch.stack([criterion.start(rows, member) for member, rows in enumerate(train_rows)])[:, None])
-        return cls(mean.float()[:, None], inverse_scale.float()[:, None], weights, biases)
-
-    def member(self, number: int) -> NetworkStack:
-        """Return a copy of one member, as a stack of one."""
-        chosen = slice(number, number + 1)
-        parts = [[layer[chosen].detach().clone() for layer in layers] for layers in (self.weights, self.biases)]
-        return NetworkStack(self.mean[chosen].clone(), self.inverse_scale[chosen].clone(), *parts)
-
-    def double(self) -> NetworkStack:
-        """Return the same networks in float64, so that a prediction does not depend on the rows beside it."""
-        parts = [[layer.double() for layer in layers] for layers in (self.weights, self.biases)]
-        return NetworkStack(self.mean.double(), self.inverse_scale.double(), *parts)
-
-    def keep(self, number: int, other: NetworkStack) -> None:
-        """Overwrite one member by the same member of another stack."""
-        for mine, theirs in zip(self.parameters(), other.parameters(), strict=True):
-            mine[number] = theirs[number].detach()
+    def __init__(self, moments: tuple[Tensor, Tensor], jobs: Sequence[Job], starts: Tensor, seeds: Sequence[int]) -> None:
+        self.mean, self.inverse_scale = moments
+        self.shape = starts.shape
+        F, J = starts.shape[:2]
+        n_features, device = self.mean.shape[2], starts.device
+        widest = [max(widths) for widths in zip(*(job.hidden for job in jobs), strict=True)]
+        sizes = [n_features, *widest]
+        hidden = [torch.zeros(F, J, n_in, n_out) for n_in, n_out in pairwise(sizes)]
+        for fold, seed in enumerate(seeds):
+            drawn: dict[tuple[tuple[int, ...], int], list[Tensor]] = {}
+            for number, job in enumerate(jobs):
+                key = (job.hidden, job.seed)
+                drawn.setdefault(key, _draw(n_features, job, seed))
+                for layer, weight in zip(hidden, drawn[key], strict=True):
+                    layer[fold, number, : weight.shape[0], : weight.shape[1]] = weight
+        first = hidden[0].transpose(1, 2).reshape(F, n_features, J * widest[0])
+        weights = [first, *(layer.flatten(0, 1) for layer in hidden[1:]), torch.zeros(F * J, widest[-1], starts[0, 0].numel())]
+        biases = [torch.zeros(F, 1, J * widest[0]), *(torch.zeros(F * J, 1, width) for width in widest[1:])]
+        self.weights = [weight.to(device).contiguous().requires_grad_() for weight in weights]
+        self.biases = [bias.to(device).requires_grad_() for bias in [*biases, starts.reshape(F * J, 1, -1).clone()]]
 
     def parameters(self) -> list[Tensor]:
         """Return all trained tensors."""
         return [*self.weights, *self.biases]
 
-    def hidden(self, X: Tensor) -> Tensor:
-        """Return the last hidden layer (members, n, width) of inputs (members, n, n_features)."""
-        activity = (X - self.mean) * self.inverse_scale
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            activity = torch.relu(torch.baddbmm(bias, activity, weight))
-        return activity
+    def outputs(self, X: Tensor, folds: slice = slice(None)) -> Tensor:
+        """Return outputs (F, J, n, D, width) of the rows (F, n, n_features) of these folds."""
+        J, D, width = self.shape[1:]
+        members = slice(None) if folds == slice(None) else slice(folds.start * J, folds.stop * J)
+        standardised = (X - self.mean[folds]) * self.inverse_scale[folds]
+        wide = torch.relu(torch.baddbmm(self.biases[0][folds], standardised, self.weights[0][folds]))
+        activity = wide.view(*wide.shape[:2], J, -1).transpose(1, 2).flatten(0, 1)
+        for weight, bias in zip(self.weights[1:-1], self.biases[1:-1], strict=True):
+            activity = torch.relu(torch.baddbmm(bias[members], activity, weight[members]))
+        outputs = torch.baddbmm(self.biases[-1][members], activity, self.weights[-1][members])
+        return outputs.view(len(X), J, -1, D, width)
 
-    def outputs(self, X: Tensor) -> Tensor:
-        """Return outputs (members, n, width)."""
-        return torch.baddbmm(self.biases[-1], self.hidden(X), self.weights[-1])
-
-
-def train_networks(
-    X: Tensor,
-    criterion: Criterion,
-    train_rows: Sequence[Tensor],
-    validation_rows: Sequence[Tensor],
-    hidden: Sequence[int],
-    schedule: Schedule,
-    seeds: Sequence[int],
-) -> tuple[NetworkStack, Integers]:
-    """Train one network per member; return them as they were at their least validation loss, and after how many epochs (0: never better).
-
-    `X` is float32 (n, n_features); member e learns from `train_rows[e]` and stops by `validation_rows[e]`; all that is random in it
-    follows from `seeds[e]`.
-    """
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    networks = NetworkStack.initial(X, criterion, train_rows, hidden, generators)
-    best = NetworkStack(networks.mean, networks.inverse_scale, *[[t.clone() for t in ts] for ts in (networks.weights, networks.biases)])
-    lowest = np.array([_validation_loss(networks.member(e), X, criterion, rows, e) for e, rows in enumerate(validation_rows)])
-    best_epoch = np.zeros(len(seeds), np.int64)
-    for parameter in networks.parameters():
-        parameter.requires_grad_(True)
-    optimiser = torch.optim.AdamW(networks.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
-    longest = max(len(rows) for rows in train_rows)
-    batch = min(schedule.batch_size, -(-longest // 8))
-    n_batches = -(-longest // batch)
-    rate = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, total_iters=schedule.max_epochs * n_batches)
-    for epoch in range(1, schedule.max_epochs + 1):
-        for rows in _batches(train_rows, n_batches, batch, generators):
-            optimiser.zero_grad()
-            torch.autograd.backward(criterion.losses(networks.outputs(X[rows]), rows, slice(None)).sum())
-            optimiser.step()
-            rate.step()
-        for number in range(len(seeds)):
-            if epoch - best_epoch[number] > schedule.patience:
-                continue
-            loss = _validation_loss(networks.member(number), X, criterion, validation_rows[number], number)
-            if loss < lowest[number]:
-                lowest[number], best_epoch[number] = loss, epoch
-                best.keep(number, networks)
-        if not np.any(epoch - best_epoch < schedule.patience):
-            break
-    return best, best_epoch
+    @torch.no_grad()
+    def members(self) -> list[Tensor]:
+        """Return every parameter by network, (F, J, ...); views."""
+        F, J = self.shape[:2]
+        first, bias = (part.view(F, -1, J, part.shape[2] // J).transpose(1, 2) for part in (self.weights[0], self.biases[0]))
+        later = [[part.view(F, J, *part.shape[1:]) for part in parts[1:]] for parts in (self.weights, self.biases)]
+        return [first, *later[0], bias, *later[1]]
 
 
-def _batches(train_rows: Sequence[Tensor], n_batches: int, batch: int, generators: Sequence[torch.Generator]) -> Tensor:
-    """Return one epoch of row numbers (n_batches, members, batch). Members with fewer rows begin their rows again."""
-    n = n_batches * batch
-    epoch = []
-    for rows, generator in zip(train_rows, generators, strict=True):
-        order = torch.randperm(len(rows), generator=generator)
-        epoch.append(rows[order.repeat(-(-n // len(rows)))[:n]])
-    return torch.stack(epoch, dim=1).reshape(n_batches, batch, -1).transpose(1, 2)
+class BestSoFar:
+    """The weights of every network when its validation loss was lowest."""
+
+    def __init__(self, network: BatchedNetwork) -> None:
+        self._network = network
+        self._kept = [part.clone() for part in network.members()]
+
+    def keep(self, improved: Tensor) -> None:
+        """Take over the networks that are better now, bool (F, J)."""
+        for kept, now in zip(self._kept, self._network.members(), strict=True):
+            kept[improved] = now[improved]
+
+    def stack(self, fold: int, job: int) -> Network:
+        """Return one network in float64, so that a prediction does not depend on the rows beside it."""
+        chosen = [part[fold, job].detach().double().cpu().contiguous() for part in self._kept]
+        half = len(chosen) // 2
+        mean, inverse_scale = (moment[fold].double().cpu() for moment in (self._network.mean, self._network.inverse_scale))
+        return Network(mean, inverse_scale, chosen[:half], chosen[half:])
 
 
-@torch.no_grad()
-def _validation_loss(network: NetworkStack, X: Tensor, criterion: Criterion, rows: Tensor, number: int) -> float:
-    """Return the loss of member `number`, given as a stack of one, on its validation rows."""
-    return float(criterion.losses(network.outputs(X[rows][None]), rows[None], slice(number, number + 1)))
+def _draw(n_features: int, job: Job, seed: int) -> list[Tensor]:
+    """Draw He-normal weights of the hidden layers."""
+    generator = torch.Generator().manual_seed((seed + 7919 * job.seed) % 2**63)
+    return [torch.randn(n_in, n_out, generator=generator) * (2.0 / n_in) ** 0.5 for n_in, n_out in pairwise((n_features, *job.hidden))]

@@ -20,7 +20,7 @@ from worldprobe.probes._criteria import Heads, Units
 from worldprobe.probes._labels import Classes
 from worldprobe.probes._logistic import LogisticProbe
 from worldprobe.probes._mlp import MLPProbe
-from worldprobe.probes._network import NetworkStack
+from worldprobe.probes._network import Network
 from worldprobe.probes._random_features import RandomFeatures
 from worldprobe.probes._ridge import RidgeProbe
 from worldprobe.probes._standardise import Standardiser
@@ -30,7 +30,7 @@ Probe = RidgeProbe | LogisticProbe | MLPProbe | RandomFeatures
 PROBES: dict[str, type[Probe]] = {kind.__name__: kind for kind in (RidgeProbe, LogisticProbe, MLPProbe, RandomFeatures)}
 """What a file may hold."""
 
-PARTS: dict[str, Any] = {kind.__name__: kind for kind in (Standardiser, Classes, Heads, Units, NetworkStack)}
+PARTS: dict[str, Any] = {kind.__name__: kind for kind in (Standardiser, Classes, Heads, Units, Network)}
 """What those may be made of."""
 
 FORMAT = "worldprobe probe 2"
