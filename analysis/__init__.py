@@ -25,6 +25,7 @@ True
 from worldprobe.analysis._answer import answer
 from worldprobe.analysis._bellman_inversion import QTable, invert_bellman
 from worldprobe.analysis._bits import BitsConfig, usable_bits
+from worldprobe.analysis._coherence import Coherence, measure_coherence, optimal_actions
 from worldprobe.analysis._config import ConfigError, RunConfig, StreamConfig, command_line, preset, read_config
 from worldprobe.analysis._decoders import Decoder
 from worldprobe.analysis._emergence import emergence, reweighted_emergence
@@ -98,6 +99,10 @@ __all__ = [
     "Chooser",
     "optimal_chooser",
     "myopic_chooser",
+    # coherence
+    "measure_coherence",
+    "Coherence",
+    "optimal_actions",
     # interventions
     "measure_necessity",
     "Necessity",
