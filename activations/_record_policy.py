@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from gymnasium import spaces
 
 from worldprobe.activations._commit import Progress, Target, record_shards
-from worldprobe.activations._describe import checkpoint_hash
 from worldprobe.activations._manifest import Identity
-from worldprobe.activations._policies import Policy
+from worldprobe.activations._policies import Policy, describe_policy
 from worldprobe.activations._reader import Recording
 from worldprobe.activations._record import SPLIT_FRACTIONS, checked_plan
 from worldprobe.activations._recorder import Recorder
@@ -104,7 +101,7 @@ def record_policy(
         widths, described = player.rehearse(seed)
         identity = Identity(
             world=describe_environment(steps) | {"factors": described},
-            agent=_describe_policy(policy, steps),
+            agent=describe_policy(policy, _n_actions(steps), steps.observation_shape, ("observation",)),
             channels=("observation",),
             behaviour={"name": "policy", "epsilon": epsilon, "policy": policy.describe()},
             seed=seed,
@@ -119,16 +116,6 @@ def record_policy(
         return record_shards(Target(Path(path)), plan, lambda index: player.play(plan.shard_episodes(index), seed, index), progress)
 
 
-def _describe_policy(policy: Policy, steps: VectorSteps) -> dict[str, Any]:
-    """Return what a recording says of the agent."""
+def _n_actions(steps: VectorSteps) -> int | None:
     space = steps.env.single_action_space
-    return {
-        "name": policy.describe()["name"],
-        "class": f"{type(policy.module).__module__}.{type(policy.module).__qualname__}",
-        "checkpoint": checkpoint_hash(policy.module),
-        "config": policy.describe(),
-        "channels": ["observation"],
-        "n_actions": int(space.n) if isinstance(space, spaces.Discrete) else None,
-        "input_size": int(np.prod(steps.observation_shape)),
-        "state_size": None,
-    }
+    return int(space.n) if isinstance(space, spaces.Discrete) else None

@@ -39,7 +39,7 @@ class Player:
     def rehearse(self, seed: int) -> tuple[dict[str, int], list[dict[str, Any]]]:
         """Act once, so that sites and factors are known: return the width of every site, and the factors as the manifest lists them."""
         self.steps.reset(0)
-        with _seeded(self.policy.module, seeded_generator(seed, "rehearsal")):
+        with seeded_globals(self.policy.module, seeded_generator(seed, "rehearsal")):
             action, _ = self.policy.act(self.steps.begun.observation, None, self.steps.begun.reset)
         self.actions.check(action)
         sites = {name: flat_site(name, values, self.steps.n_envs) for name, values in self.recorder.take().items()}
@@ -53,7 +53,7 @@ class Player:
         left, state = quota.copy(), None
         chance = seeded_generator(seed, "shard", shard, "exploration")
         steps.reset(int(torch.randint(SEEDS, (), generator=seeded_generator(seed, "shard", shard, "environment"))))
-        with _seeded(self.policy.module, seeded_generator(seed, "shard", shard, "policy")):
+        with seeded_globals(self.policy.module, seeded_generator(seed, "shard", shard, "policy")):
             while (left > 0).any():
                 begun = steps.begun
                 row = {"observation": steps.encode(begun.observation), **self._truth("factor/")}
@@ -91,7 +91,7 @@ def _describe_factor(name: str, values: Array) -> dict[str, Any]:
 
 
 @contextmanager
-def _seeded(module: nn.Module, generator: torch.Generator) -> Iterator[None]:
+def seeded_globals(module: nn.Module, generator: torch.Generator) -> Iterator[None]:
     """Seed the global generators of torch, numpy and Python, from which foreign policies draw, and give them back as they were."""
     words, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002 (the generator that foreign policies use)
     devices = sorted({parameter.device.index for parameter in module.parameters() if parameter.is_cuda})
