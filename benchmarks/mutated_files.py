@@ -2,8 +2,9 @@
 
 `python benchmarks/mutated_files.py [--n 1200] [--seed 0]` mutates recordings, checkpoints, resume files and configurations
 (bits, blocks, lengths, fields, datasets, links, attributes; half of the damaged shards with size and SHA-256 made to agree, as a
-forger would) and opens each in a process with a time limit. It prints one JSON object with the number of outcomes by kind of mutation: `refused` (an error of
-ours, one line), `proven` (everything read equals what was written), and what must not be: `wrong`, `traceback`, `crash`, `hang`.
+forger would) and opens each in a process with a time limit. It prints one JSON object with the number of outcomes by kind of
+mutation: `refused` (an error of ours, one line), `proven` (everything read equals what was written), and what must not be: `wrong`,
+`traceback`, `crash`, `hang`.
 The exit status is 1 if there is any of those.
 """
 
