@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from gymnasium import spaces
@@ -26,6 +27,7 @@ def record_policy(
     n_episodes: int,
     seed: int,
     factors: ReadFactors | None = None,
+    n_classes: Mapping[str, int] | None = None,
     epsilon: float = 0.0,
     episodes_per_shard: int = 512,
     splits: tuple[float, float, float] = SPLIT_FRACTIONS,
@@ -55,6 +57,8 @@ def record_policy(
         Reads what is true of the environments, whatever the policy sees of it: integers are classes, other numbers continuous. It is given
         the vector environment without wrappers (a single one comes as a vector of one); `env.get_attr("state")` of Gymnasium's own gives an
         attribute of each.
+    n_classes : mapping of str to int, optional
+        Number of classes of every factor of integers, so that probes know them; true-or-false factors have 2.
     epsilon : float
         Probability of a uniform action in the place of the policy's, at each step and environment.
     episodes_per_shard : int
@@ -97,7 +101,7 @@ def record_policy(
     steps = VectorSteps(env)
     read = factors or (lambda _: {})
     with Recorder(policy.module, sites, one_step=True) as recorder:
-        player = Player(policy, steps, recorder, read, epsilon)
+        player = Player(policy, steps, recorder, read, dict(n_classes or {}), epsilon)
         widths, described = player.rehearse(seed)
         identity = Identity(
             world=describe_environment(steps) | {"factors": described},
