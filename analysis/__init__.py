@@ -55,6 +55,7 @@ from worldprobe.analysis._stream import Stream
 from worldprobe.analysis._successor_inversion import invert_successor_features, read_predictions
 from worldprobe.analysis._sufficiency import sufficiency
 from worldprobe.analysis._tables import as_table, read_table
+from worldprobe.analysis._unit_information import Ablations, UnitInformation, ablate_units, unit_information
 
 __all__ = [
     # one agent, examined
@@ -98,6 +99,11 @@ __all__ = [
     "Chooser",
     "optimal_chooser",
     "myopic_chooser",
+    # single units
+    "unit_information",
+    "UnitInformation",
+    "ablate_units",
+    "Ablations",
     # interventions
     "measure_necessity",
     "Necessity",
