@@ -29,6 +29,7 @@ from worldprobe.activations._pack import merge_recordings, pack_recording
 from worldprobe.activations._policies import Policy, StableBaselinesPolicy, TensorDictPolicy, TorchPolicy
 from worldprobe.activations._reader import Recording, open_recording
 from worldprobe.activations._record import record, record_on
+from worldprobe.activations._record_in_world import record_in_world
 from worldprobe.activations._record_policy import record_policy
 from worldprobe.activations._recorder import Recorder
 from worldprobe.activations._replay import received_inputs, replay
@@ -40,8 +41,8 @@ __all__ = [
     "record", "record_on", "Behaviour", "Actor", "Moment", "EpsilonGreedy", "CommonBehaviour", "BEHAVIOURS",
     # what any torch module holds
     "Recorder", "SiteError",
-    # other people's agents in Gymnasium environments
-    "record_policy", "Policy", "TorchPolicy", "StableBaselinesPolicy", "TensorDictPolicy",
+    # other people's agents, in Gymnasium environments and in our worlds
+    "record_policy", "record_in_world", "Policy", "TorchPolicy", "StableBaselinesPolicy", "TensorDictPolicy",
     # reading
     "open_recording", "Recording", "RecordedArray", "Identity", "RecordingError", "recorded_belief", "package_versions",
     # one file, one recording of several

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from worldprobe.activations._episodes import Array
-from worldprobe.activations._streams import Behaviour, EpsilonGreedy
+from worldprobe.activations._streams import Actor, Behaviour, EpsilonGreedy, GreedyActor
 from worldprobe.agents import Agent, RecurrentQNetwork, seeded_generator
 
 N_STEPS, N_COPIES = 4, 8
@@ -24,10 +24,11 @@ class HeldSites:
     columns: Mapping[str, slice | Array]
     has_q: bool
 
-    def of(self, core_state: Tensor, q_values: Tensor) -> dict[str, Tensor]:
-        """Return the sites of one step, by key."""
-        taken = {f"site/{site}": core_state[:, columns] for site, columns in self.columns.items()}
-        return taken | {"site/q": q_values} if self.has_q else taken
+    def __call__(self, actor: Actor) -> dict[str, Tensor]:
+        """Return the sites of the step that a greedy actor has just taken, by key."""
+        assert isinstance(actor, GreedyActor)
+        taken = {f"site/{site}": actor.core_state[:, columns] for site, columns in self.columns.items()}
+        return taken | {"site/q": actor.q_values} if self.has_q else taken
 
 
 def find_held(agent: Agent | None, behaviour: Behaviour, sites: Sequence[str]) -> HeldSites | None:

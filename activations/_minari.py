@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
-from worldprobe.activations._reader import Recording
+from worldprobe.activations._episodes import Episodes
+from worldprobe.activations._reader import Recording, load_episodes
+
+EPISODES_AT_ONCE = 64
+"""Episodes that an export holds in memory."""
 
 
 def export_minari(recording: Recording, dataset_id: str, **about: str) -> None:
     """Write the trajectories of a recording as a Minari dataset, where `minari.load_dataset(dataset_id)` finds it.
 
     Every episode holds o_0 ... o_T, a_0 ... a_{T-1}, rewards, terminations and truncations. Sites, states and beliefs stay in
-    the recording: Minari has no place for them. The episodes are held in memory.
+    the recording: Minari has no place for them. Episodes are read and written in blocks: memory does not grow with their number.
 
     Parameters
     ----------
@@ -37,30 +43,44 @@ def export_minari(recording: Recording, dataset_id: str, **about: str) -> None:
         from minari.data_collector import EpisodeBuffer
     except ImportError as error:
         raise ImportError("exporting to Minari needs the package minari: pip install 'worldprobe[adapters]'") from error
-    keys = ("observation", "action", "reward", "terminated", "truncated", "final_observation")
-    observation, action, reward, terminated, truncated, final = (recording[key][:] for key in keys)
-    table = recording.episodes
-    buffers = [
-        EpisodeBuffer(
-            id=place,
-            seed=None,
-            observations=np.concatenate([observation[rows], final[place : place + 1]]),
-            actions=action[rows],
-            rewards=reward[rows],
-            terminations=terminated[rows],
-            truncations=truncated[rows],
-        )
-        for place, rows in enumerate(map(slice, table["start"], table["start"] + table["length"]))
-    ]
+    space = spaces.Box(-np.inf, np.inf, recording["observation"].shape[1:], np.float32)
+    blocks = ([EpisodeBuffer(**episode) for episode in block] for block in _episode_blocks(recording))
     with warnings.catch_warnings():
         # A recording names no Gymnasium environment, so Minari's advice to name one cannot be followed.
         warnings.filterwarnings("ignore", "(.eval_env. is set to None|env_spec is None)", UserWarning)
-        create_dataset_from_buffers(
+        dataset = create_dataset_from_buffers(
             dataset_id,
-            buffers,
+            next(blocks),
             action_space=spaces.Discrete(len(recording.identity.world["actions"])),
-            observation_space=spaces.Box(-np.inf, np.inf, observation.shape[1:], np.float32),
+            observation_space=space,
             algorithm_name=str(recording.identity.behaviour["name"]),
             description=f"{recording.world_name}, recorded by worldprobe, seed {recording.identity.seed}",
             **about,
         )
+    for block in blocks:
+        dataset.storage.update_episodes(block)
+    dataset.storage.update_metadata({"dataset_size": dataset.storage.get_size()})
+
+
+def _episode_blocks(recording: Recording) -> Iterator[list[dict[str, Any]]]:
+    """Yield the episodes in blocks of at most `EPISODES_AT_ONCE`, in the words of Minari."""
+    keys = ("observation", "action", "reward", "terminated", "truncated", "final_observation")
+    for first in range(0, recording.n_episodes, EPISODES_AT_ONCE):
+        places = np.arange(first, min(first + EPISODES_AT_ONCE, recording.n_episodes))
+        episodes = load_episodes(recording, keys, places)
+        yield [_episode(episodes, place, int(number)) for place, number in enumerate(places)]
+
+
+def _episode(episodes: Episodes, place: int, number: int) -> dict[str, Any]:
+    """Return the fields of one episode: o_0 ... o_T, and what each step brought."""
+    start = int(episodes.start[place])
+    rows, arrays = slice(start, start + int(episodes.length[place])), episodes.arrays
+    return {
+        "id": number,
+        "seed": None,
+        "observations": np.concatenate([arrays["observation"][rows], arrays["final_observation"][place : place + 1]]),
+        "actions": arrays["action"][rows],
+        "rewards": arrays["reward"][rows],
+        "terminations": arrays["terminated"][rows],
+        "truncations": arrays["truncated"][rows],
+    }

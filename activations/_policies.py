@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from worldprobe.activations._describe import checkpoint_hash
 from worldprobe.activations._episodes import Array
 
 Act = Callable[[Any, Any, Tensor], tuple[Tensor, Any]]
@@ -191,6 +193,20 @@ class TensorDictPolicy:
         action = written[self.action_key].cpu().numpy()
         carried = {key: written[("next", *key) if isinstance(key, tuple) else ("next", key)] for key in self.state_keys}
         return action.argmax(-1) if self.one_hot else action, carried
+
+
+def describe_policy(policy: Policy, n_actions: int | None, observation_shape: tuple[int, ...], channels: tuple[str, ...]) -> dict[str, Any]:
+    """Return what a recording says of an agent that is not ours."""
+    return {
+        "name": policy.describe()["name"],
+        "class": f"{type(policy.module).__module__}.{type(policy.module).__qualname__}",
+        "checkpoint": checkpoint_hash(policy.module),
+        "config": policy.describe(),
+        "channels": list(channels),
+        "n_actions": n_actions,
+        "input_size": math.prod(observation_shape),
+        "state_size": None,
+    }
 
 
 def _device(module: nn.Module) -> torch.device:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from gymnasium import spaces
 
 from worldprobe.activations._commit import Progress, Target, record_shards
-from worldprobe.activations._describe import checkpoint_hash
 from worldprobe.activations._manifest import Identity
-from worldprobe.activations._policies import Policy
+from worldprobe.activations._policies import Policy, describe_policy
 from worldprobe.activations._reader import Recording
 from worldprobe.activations._record import SPLIT_FRACTIONS, checked_plan
 from worldprobe.activations._recorder import Recorder
@@ -29,6 +27,7 @@ def record_policy(
     n_episodes: int,
     seed: int,
     factors: ReadFactors | None = None,
+    n_classes: Mapping[str, int] | None = None,
     epsilon: float = 0.0,
     episodes_per_shard: int = 512,
     splits: tuple[float, float, float] = SPLIT_FRACTIONS,
@@ -58,6 +57,8 @@ def record_policy(
         Reads what is true of the environments, whatever the policy sees of it: integers are classes, other numbers continuous. It is given
         the vector environment without wrappers (a single one comes as a vector of one); `env.get_attr("state")` of Gymnasium's own gives an
         attribute of each.
+    n_classes : mapping of str to int, optional
+        Number of classes of every factor of integers, so that probes know them; true-or-false factors have 2.
     epsilon : float
         Probability of a uniform action in the place of the policy's, at each step and environment.
     episodes_per_shard : int
@@ -100,11 +101,11 @@ def record_policy(
     steps = VectorSteps(env)
     read = factors or (lambda _: {})
     with Recorder(policy.module, sites, one_step=True) as recorder:
-        player = Player(policy, steps, recorder, read, epsilon)
+        player = Player(policy, steps, recorder, read, dict(n_classes or {}), epsilon)
         widths, described = player.rehearse(seed)
         identity = Identity(
             world=describe_environment(steps) | {"factors": described},
-            agent=_describe_policy(policy, steps),
+            agent=describe_policy(policy, _n_actions(steps), steps.observation_shape, ("observation",)),
             channels=("observation",),
             behaviour={"name": "policy", "epsilon": epsilon, "policy": policy.describe()},
             seed=seed,
@@ -119,16 +120,6 @@ def record_policy(
         return record_shards(Target(Path(path)), plan, lambda index: player.play(plan.shard_episodes(index), seed, index), progress)
 
 
-def _describe_policy(policy: Policy, steps: VectorSteps) -> dict[str, Any]:
-    """Return what a recording says of the agent."""
+def _n_actions(steps: VectorSteps) -> int | None:
     space = steps.env.single_action_space
-    return {
-        "name": policy.describe()["name"],
-        "class": f"{type(policy.module).__module__}.{type(policy.module).__qualname__}",
-        "checkpoint": checkpoint_hash(policy.module),
-        "config": policy.describe(),
-        "channels": ["observation"],
-        "n_actions": int(space.n) if isinstance(space, spaces.Discrete) else None,
-        "input_size": int(np.prod(steps.observation_shape)),
-        "state_size": None,
-    }
+    return int(space.n) if isinstance(space, spaces.Discrete) else None

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from worldprobe.activations._episodes import Array, Episodes
-from worldprobe.activations._held import HeldSites
-from worldprobe.activations._streams import Behaviour, GreedyActor, Moment
+from worldprobe.activations._streams import Actor, Behaviour, Moment
 from worldprobe.agents import seeded_generator
 from worldprobe.worlds import Driver, DriverStep, State, VectorDriver, World
 
+ReadSites = Callable[[Actor], dict[str, Tensor]]
+"""Reads, after a step of an actor, what it holds, by key."""
+FIRST_STEPS = 256
+"""Steps for which a tape has room at first; the room is doubled when it is full."""
 
-def play(world: World, behaviour: Behaviour, numbers: range, n_envs: int, seed: int, shard: int, held: HeldSites | None = None) -> Episodes:
+
+def play(world: World, behaviour: Behaviour, numbers: range, n_envs: int, seed: int, shard: int, held: ReadSites | None = None) -> Episodes:
     """Play the episodes `numbers` of shard `shard`: what was received, done and true at every step, and at every end.
 
     Every copy of the world plays the same number of episodes (one more in the first copies where it does not divide);
-    what a copy plays beyond its quota while others finish is dropped. `held` are the sites to be taken from a greedy actor.
+    what a copy plays beyond its quota while others finish is dropped. `held` reads sites from the actor after each of its steps.
     """
     n_envs = min(n_envs, len(numbers))
     quota = len(numbers) // n_envs + (np.arange(n_envs) < len(numbers) % n_envs)
@@ -26,12 +32,12 @@ def play(world: World, behaviour: Behaviour, numbers: range, n_envs: int, seed: 
     tape = _Tape()
     left, moment = quota.copy(), Moment.first(driver.observation)
     while (left > 0).any():
-        before = _copied({"observation": moment.observation, **_truth(driver)})
+        tape.show({"observation": moment.observation, **_truth(driver)})
         action = act(moment)
-        if held is not None and isinstance(act, GreedyActor):
-            before |= held.of(act.core_state, act.q_values)
+        if held is not None:
+            tape.hold(held(act))
         step = driver.step(action)
-        tape.add(before, action, step)
+        tape.end_step(action, step)
         left[step.done.numpy()] -= 1
         moment = Moment.after(step, action)
     return _cut(tape, world, np.asarray(numbers), quota)
@@ -41,14 +47,27 @@ class _Tape:
     """What happened in all copies at once, step by step."""
 
     def __init__(self) -> None:
-        self._rows: list[dict[str, Tensor]] = []
+        self._columns: dict[str, Array] = {}
+        self._sites: list[dict[str, Tensor]] = []
         self._finals: list[dict[str, Tensor]] = []
         self._done: list[Array] = []
 
-    def add(self, before: dict[str, Tensor], action: Tensor, step: DriverStep) -> None:
-        """Keep one step: what stood before it, and what it brought."""
-        brought = {"action": action, "reward": step.reward, "terminated": step.terminated, "truncated": step.truncated}
-        self._rows.append(before | _copied(brought))
+    def show(self, tensors: dict[str, Tensor]) -> None:
+        """Copy values of the present step: a driver may overwrite what it handed out."""
+        time = len(self._done)
+        for key, values in tensors.items():
+            column = self._columns.get(key)
+            if column is None or len(column) == time:
+                column = self._columns[key] = _longer(column, values.numpy())
+            column[time] = values.numpy()
+
+    def hold(self, sites: dict[str, Tensor]) -> None:
+        """Keep sites of the present step as they are: an agent makes them anew at every step."""
+        self._sites.append(sites)
+
+    def end_step(self, action: Tensor, step: DriverStep) -> None:
+        """Copy what the present step brought, and go on to the next."""
+        self.show({"action": action, "reward": step.reward, "terminated": step.terminated, "truncated": step.truncated})
         self._done.append(step.done.numpy().copy())
         if step.done.numel():
             state = {f"final_state/{name}": leaf for name, leaf in step.final_state.items()}
@@ -57,17 +76,22 @@ class _Tape:
 
     def rows(self, time: Array, copy: Array) -> dict[str, Tensor]:
         """Return every step key at some times in some copies."""
-        flat = torch.from_numpy(time * len(self._rows[0]["action"]) + copy)
-        small = [key for key in self._rows[0] if not key.startswith("site/")]
-        gathered = {key: torch.stack([row[key] for row in self._rows]).flatten(0, 1)[flat] for key in small}
-        wide = [key for key in self._rows[0] if key.startswith("site/")]
-        return gathered | {key: _gather([row[key].numpy() for row in self._rows], time, copy) for key in wide}
+        gathered = {key: torch.from_numpy(column[time, copy]) for key, column in self._columns.items()}
+        held = self._sites[0] if self._sites else {}
+        return gathered | {key: _gather([sites[key].numpy() for sites in self._sites], time, copy) for key in held}
 
     def ends(self) -> tuple[Array, Array, dict[str, Tensor]]:
         """Return time and copy of every episode's last step, and every `final_` key, in the order in which they came."""
         time = np.repeat(np.arange(len(self._done)), [done.size for done in self._done])
         finals = {key: torch.cat([final[key] for final in self._finals]) for key in self._finals[0]}
         return time, np.concatenate(self._done), finals
+
+
+def _longer(column: Array | None, values: Array) -> Array:
+    """Return a column for values of every step, twice as long as before."""
+    if column is None:
+        return np.empty((FIRST_STEPS, *values.shape), values.dtype)
+    return np.concatenate([column, np.empty_like(column)])
 
 
 def _gather(steps: list[Array], time: Array, copy: Array) -> Tensor:
@@ -82,7 +106,7 @@ def _gather(steps: list[Array], time: Array, copy: Array) -> Tensor:
 
 
 def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies: a driver may overwrite what it handed out."""
+    """Return copies."""
     return {key: values.clone() for key, values in tensors.items()}
 
 

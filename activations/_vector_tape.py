@@ -45,11 +45,11 @@ class Tape:
         arrays |= {key: np.concatenate([each[key] for each in self._finals])[final] for key in self._finals[0]}
         kept = torch.from_numpy(picked)
         parts = {name: torch.cat([each[name] for each in self._parts])[kept] for name in self._parts[0]}
-        arrays |= {f"site/{name}": values for name, values in _completed(parts, recorder).items()}
+        arrays |= {f"site/{name}": values for name, values in completed_sites(parts, recorder).items()}
         return Episodes(numbers, np.diff(last, prepend=-1), arrays)
 
 
-def _completed(parts: dict[str, Tensor], recorder: Recorder) -> dict[str, Array]:
+def completed_sites(parts: dict[str, Tensor], recorder: Recorder) -> dict[str, Array]:
     """Return the sites of all rows, block by block: recomputing gates takes several times the memory of the gates."""
     n_rows = len(next(iter(parts.values())))
     blocks = []

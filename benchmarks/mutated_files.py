@@ -1,9 +1,10 @@
 """Damaged and hostile files: each must end in a clear error, or in the data that was written.
 
-`python benchmarks/mutated_files.py [--n 1200] [--seed 0]` mutates recordings, checkpoints and configurations (bits, blocks, lengths,
-fields, datasets, links, attributes; half of the damaged shards with size and SHA-256 made to agree, as a forger would) and opens each
-in a process with a time limit. It prints one JSON object with the number of outcomes by kind of mutation: `refused` (an error of
-ours, one line), `proven` (everything read equals what was written), and what must not be: `wrong`, `traceback`, `crash`, `hang`.
+`python benchmarks/mutated_files.py [--n 1200] [--seed 0]` mutates recordings, checkpoints, resume files and configurations
+(bits, blocks, lengths, fields, datasets, links, attributes; half of the damaged shards with size and SHA-256 made to agree, as a
+forger would) and opens each in a process with a time limit. It prints one JSON object with the number of outcomes by kind of
+mutation: `refused` (an error of ours, one line), `proven` (everything read equals what was written), and what must not be: `wrong`,
+`traceback`, `crash`, `hang`.
 The exit status is 1 if there is any of those.
 """
 
@@ -29,14 +30,28 @@ import numpy as np
 import torch
 
 from worldprobe.activations import CommonBehaviour, RecordingError, open_recording, pack_recording, package_versions, record
-from worldprobe.agents import CheckpointError, NetworkConfig, load_checkpoint, make_network, save_checkpoint, seal, unseal
+from worldprobe.agents import (
+    CheckpointError,
+    NetworkConfig,
+    PqnConfig,
+    ResumeError,
+    load_checkpoint,
+    make_network,
+    save_checkpoint,
+    seal,
+    train_pqn,
+    unseal,
+)
 from worldprobe.analysis import ConfigError, preset, read_config
 from worldprobe.worlds import TMaze
 
 TIME_LIMIT = 60
 """Seconds after which opening counts as a hang."""
-EXPECTED = (RecordingError, CheckpointError, ConfigError)
+EXPECTED = (RecordingError, CheckpointError, ConfigError, ResumeError)
 MUST_NOT_BE = ("wrong", "traceback", "crash", "hang")
+
+TRAINING = PqnConfig(total_steps=64, n_envs=8, n_steps=8, n_checkpoints=2, n_evaluations=1, n_evaluation_episodes=8)
+"""The shortest of trainings."""
 
 Mutate = Callable[[Path, np.random.Generator], None]
 
@@ -45,13 +60,14 @@ Mutate = Callable[[Path, np.random.Generator], None]
 
 
 def make_originals(folder: Path) -> None:
-    """Write two small recordings (plain; compressed and rounded), a checkpoint and a configuration."""
+    """Write two small recordings (plain; compressed and rounded), a checkpoint, a training and a configuration."""
     world = TMaze(length=2)
     network = make_network(world, NetworkConfig(hidden_size=8), seed=0)
     for name, how in {"plain.wpr": {}, "rounded.wpr": {"precision": "bfloat16", "compression": "zstd"}}.items():
         record(network, world, folder / name, CommonBehaviour(world), 24, 0, n_envs=8, episodes_per_shard=8, **how).close()  # type: ignore[arg-type]
     pack_recording(folder / "plain.wpr", folder / PACKED).close()
     save_checkpoint(folder / "network", network, world="tmaze", step=7, seed=3, evaluation={"mean_return": 0.5})
+    train_pqn(world, NetworkConfig(hidden_size=8), TRAINING, folder / TRAINED, seed=0)
     (folder / "config.json").write_text(json.dumps(seal(preset("tmaze").to_json()), indent=2))
 
 
@@ -62,6 +78,9 @@ def contents(folder: Path, subject: str) -> dict[str, Any]:
     if subject == "network":
         network, info = load_checkpoint(folder / subject)
         return {"info": repr(info)} | {name: values.numpy().tobytes() for name, values in network.state_dict().items()}
+    if subject == TRAINED:
+        train_pqn(TMaze(length=2), NetworkConfig(hidden_size=8), TRAINING, folder / subject, seed=0)
+        return {str(path.relative_to(folder)): path.read_bytes() for path in sorted((folder / subject).rglob("*")) if path.is_file()}
     with open_recording(folder / subject) as recording:
         arrays = {key: recording[key][:].tobytes() for key in recording}
         batches = [batch["t"].tobytes() for batch in recording.batches(["t"], n_steps=16)]
@@ -249,7 +268,8 @@ HDF5: dict[str, Callable[[h5py.File, str, np.random.Generator], None]] = {
 # --- all of them --------------------------------------------------------------------------------------------------
 
 RECORDINGS = ("plain.wpr", "rounded.wpr")
-PACKED = "packed.zip"
+PACKED, TRAINED = "packed.zip", "training"
+SEALED = ("*.safetensors", "*.json")
 
 
 def all_mutations() -> list[tuple[str, str, Mutate]]:
@@ -263,7 +283,7 @@ def all_mutations() -> list[tuple[str, str, Mutate]]:
         kinds += [(subject, f"shard, forged: {name}", in_hdf5(change)) for name, change in HDF5.items()]
         kinds += [(subject, f"manifest: a field, {how}", change_a_field("*.json", sealed=how == "sealed")) for how in ("sealed", "plain")]
     kinds += [(PACKED, name, on_bytes(name, PACKED)) for name in BYTES]
-    for subject, patterns in {"network": ("*.safetensors", "*.json"), "config.json": ("*.json",)}.items():
+    for subject, patterns in {"network": SEALED, TRAINED: SEALED, "config.json": ("*.json",)}.items():
         kinds += [(subject, f"{pattern}: {name}", on_bytes(name, pattern)) for pattern in patterns for name in BYTES]
         kinds += [(subject, f"a field, {how}", change_a_field("*.json", sealed=how == "sealed")) for how in ("sealed", "plain")]
     return kinds
@@ -287,7 +307,7 @@ def outcome(originals: Path, index: int, seed: int, *, is_sealed_change: bool) -
         folder = Path(name)
         for path in originals.glob(f"{subject}*"):
             (shutil.copytree if path.is_dir() else shutil.copy)(path, folder / path.name)
-        mutated = folder / subject if subject in RECORDINGS else folder
+        mutated = folder / subject if subject in (*RECORDINGS, TRAINED) else folder
         mutate(mutated, np.random.default_rng([seed, index]))
         try:
             found = contents(folder, subject)

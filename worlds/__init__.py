@@ -11,6 +11,7 @@ the exact Bayes filter over what the agent receives, the tables, the optimum. Wh
 torch.Size([8, 4])
 """
 
+from worldprobe.worlds._as_gymnasium import WorldEnv
 from worldprobe.worlds._belief_policy import BeliefPolicy, LookaheadPolicy, StatePolicy
 from worldprobe.worlds._bouncing_ball import BouncingBall, BouncingBallConfig
 from worldprobe.worlds._cartpole import CartPole, CartPolePhysics
@@ -89,6 +90,8 @@ __all__ = [
     "Sokoban", "SokobanConfig", "solve_sokoban", "SokobanSolution",
     # other people's environments
     "GymnasiumWorld", "GymnasiumDriver", "GymnasiumFork", "ForkStep", "minigrid_memory", "popgym_repeat",
+    # worlds for other people's learners
+    "WorldEnv",
     # the registry
     "WORLDS", "WorldEntry", "make_world",
 ]  # fmt: skip

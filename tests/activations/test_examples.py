@@ -11,6 +11,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MEMORY = {
     "cleanrl_lstm": ("lstm.h", "lstm.c"),
+    "recurrent_ppo_in_a_world": ("lstm_actor.h", "lstm_actor.c"),
     "recurrent_ppo": ("lstm_actor.h", "lstm_actor.c"),
     "stable_baselines_dqn": (),
     "stable_baselines_ppo": (),

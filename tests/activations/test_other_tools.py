@@ -34,6 +34,7 @@ def test_xarray_opens_all_shards_as_one_without_reading_them(whole: Recording) -
 def test_minari_loads_the_trajectories(common: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     minari = pytest.importorskip("minari")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    monkeypatch.setattr("worldprobe.activations._minari.EPISODES_AT_ONCE", 5)
     about = {"author": "nobody", "author_email": "nobody@example.org", "code_permalink": "https://example.org"}
     export_minari(common, "worldprobe/maze-v0", **about)
     dataset = minari.load_dataset("worldprobe/maze-v0")

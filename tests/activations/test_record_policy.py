@@ -85,7 +85,22 @@ def make_env(mode: AutoresetMode, n_envs: int = 3, kind: Any = SyncVectorEnv, **
 
 def record_walk(env: Any, path: Path, **options: Any) -> Recording:
     settings: dict[str, Any] = {"sites": {"core.h": "memory", "q": "q"}, "n_episodes": 22, "seed": 3, "episodes_per_shard": 8}
-    return record_policy(make_policy(), env, path, **settings | {"factors": read_place} | options)
+    return record_policy(make_policy(), env, path, **settings | {"factors": read_place, "n_classes": {"place": 13}} | options)
+
+
+def test_factors_state_their_number_of_classes(tmp_path: Path) -> None:
+    def read(env: Any) -> dict[str, Any]:
+        return read_place(env) | {"far": np.array(env.get_attr("place")) > 2}
+
+    with record_walk(make_env(AutoresetMode.NEXT_STEP), tmp_path / "a.wpr", factors=read) as recording:
+        assert [(factor["kind"], factor["size"]) for factor in recording.identity.world["factors"]] == [
+            ("categorical", 13),
+            ("continuous", 2),
+            ("categorical", 2),
+        ]
+    for n_classes in ({}, {"place": 2}):
+        with pytest.raises(ValueError, match=r"factor 'place' holds the integers .*: expected classes from 0 and their number"):
+            record_walk(make_env(AutoresetMode.NEXT_STEP), tmp_path / "b.wpr", n_classes=n_classes)
 
 
 # --- what a row means ---------------------------------------------------------------------------------------------
@@ -383,7 +398,14 @@ def test_observations_of_several_parts_are_flattened_for_the_file_and_whole_for_
     for mode in AutoresetMode:
         env = SyncVectorEnv([Parts] * 2, autoreset_mode=mode)
         with record_policy(
-            TorchPolicy(head, act), env, tmp_path / mode.name, sites=["self"], n_episodes=6, seed=0, factors=read_place
+            TorchPolicy(head, act),
+            env,
+            tmp_path / mode.name,
+            sites=["self"],
+            n_episodes=6,
+            seed=0,
+            factors=read_place,
+            n_classes={"place": 13},
         ) as recording:
             observation, final = recording["observation"][:], recording["final_observation"][:]
             assert observation.shape[1:] == final.shape[1:] == (201,)

@@ -243,6 +243,19 @@ def test_damaged_directories_are_refused(name: str, content: bytes | None, messa
         train_pqn(make_world("tmaze"), NETWORK, CONFIG, tmp_path, seed=0)
 
 
+@pytest.mark.parametrize("name", ["resume.safetensors", "training.json"])
+def test_no_changed_byte_is_gone_on_with(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InterruptedByUserError):
+        train_pqn(make_world("tmaze"), NETWORK, CONFIG, tmp_path, seed=0, progress=interrupt_at(64))
+    whole = (tmp_path / name).read_bytes()
+    for where in torch.linspace(0, len(whole) - 2, 24).long().tolist():
+        changed = bytearray(whole)
+        changed[where] ^= 1
+        (tmp_path / name).write_bytes(changed)
+        with pytest.raises(ResumeError, match=rf"{name} is damaged|holds another training"):
+            train_pqn(make_world("tmaze"), NETWORK, CONFIG, tmp_path, seed=0)
+
+
 def test_no_times_in_reproducible_files(whole: Path) -> None:
     assert not {"seconds", "steps_per_second"} & set(rows(whole)[0])
     assert (whole / "speed.csv").read_text().startswith("step,seconds,steps_per_second\n0,")

@@ -107,7 +107,7 @@ def test_a_damaged_checkpoint(damaged: str, tmp_path: Path, capsys: pytest.Captu
 def test_a_training_directory_of_another_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = written(tmp_path / "run", preset("tmaze").to_json())
     (folder / "checkpoints" / "trained-0").mkdir(parents=True)
-    (folder / "checkpoints" / "trained-0" / "training.json").write_text(json.dumps({"world": "four-rooms"}))
+    (folder / "checkpoints" / "trained-0" / "training.json").write_text(json.dumps(seal({"world": "four-rooms"})))
     assert "holds another training" in refused(["train", "tmaze", "--directory", str(folder)], capsys)
 
 

@@ -63,3 +63,15 @@ def test_a_product_is_found_by_networks(probe: Any) -> None:
 @pytest.mark.parametrize("probe", LINEAR + NETWORKS, ids=str)
 def test_another_episodes_bit_is_found_by_none(probe: Any) -> None:
     assert found(probe, "shuffled") < 0.02
+
+
+@pytest.mark.parametrize("probe", [RidgeProbe(), MLPProbe(hidden=(16,), max_epochs=30, batch_size=256, learning_rate=3e-3)], ids=str)
+@pytest.mark.parametrize("gain", [1.5, 3.0])
+def test_trained_probes_give_the_information_of_a_gaussian_channel(probe: Any, gain: float) -> None:
+    """I(x; y) = log(1 + gain^2) / 2 = -log(1 - R^2) / 2, of the held-out R^2."""
+    rng = np.random.default_rng(0)
+    sent, groups = rng.normal(size=40_000), np.arange(40_000) // 20
+    X = np.column_stack([gain * sent + rng.normal(size=40_000), rng.normal(size=(40_000, 3))]) @ rng.normal(size=(4, 4))
+    fit = cross_fit(X, sent, groups, group_folds(groups, 3), probe)
+    information = -np.log(1 - r2(sent, fit.predictions)[0]) / 2
+    assert information == pytest.approx(np.log(1 + gain**2) / 2, rel=0.02)
