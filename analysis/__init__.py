@@ -56,6 +56,7 @@ from worldprobe.analysis._stream import Stream
 from worldprobe.analysis._successor_inversion import invert_successor_features, read_predictions
 from worldprobe.analysis._sufficiency import sufficiency
 from worldprobe.analysis._tables import as_table, read_table
+from worldprobe.analysis._unit_information import Ablations, UnitInformation, ablate_units, unit_information
 
 __all__ = [
     # one agent, examined
@@ -103,6 +104,11 @@ __all__ = [
     "measure_coherence",
     "Coherence",
     "optimal_actions",
+    # single units
+    "unit_information",
+    "UnitInformation",
+    "ablate_units",
+    "Ablations",
     # interventions
     "measure_necessity",
     "Necessity",

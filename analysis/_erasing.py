@@ -286,7 +286,7 @@ def measure_necessity(
     erasure = erase_factor(agent, world, factor, config)
     controls = {f"random {n}": erasure.fitter.random(erasure.eraser, random_state=config.seed + n) for n in range(config.n_controls)}
     erasers = {factor: erasure.eraser, **controls, **{other: erase_factor(agent, world, other, config).eraser for other in others}}
-    found = {kind: DoseResponse(kind, (0.0, *config.doses), _returns(agent, world, eraser, config)) for kind, eraser in erasers.items()}
+    found = {kind: DoseResponse(kind, (0.0, *config.doses), dose_returns(agent, world, eraser, config)) for kind, eraser in erasers.items()}
     return Necessity(
         factor,
         erasure,
@@ -297,7 +297,7 @@ def measure_necessity(
     )
 
 
-def _returns(agent: EditableAgent, world: World, eraser: Eraser, config: ErasingConfig) -> tuple[EvaluationResult, ...]:
+def dose_returns(agent: EditableAgent, world: World, eraser: Eraser, config: ErasingConfig) -> tuple[EvaluationResult, ...]:
     """Return what the agent earns at no dose, and at each."""
     agents: Sequence[EditableAgent] = [agent, *(EditedAgent(agent, erasing(eraser, dose)) for dose in config.doses)]
     return tuple(evaluate_return(one, world, config.n_return_episodes, torch.Generator().manual_seed(config.seed + 1)) for one in agents)
