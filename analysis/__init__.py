@@ -27,6 +27,7 @@ from worldprobe.analysis._bellman_inversion import QTable, invert_bellman
 from worldprobe.analysis._bits import BitsConfig, usable_bits
 from worldprobe.analysis._coherence import Coherence, measure_coherence, optimal_actions
 from worldprobe.analysis._config import ConfigError, RunConfig, StreamConfig, command_line, preset, read_config
+from worldprobe.analysis._counterfactual import Decisions, exchange_classes, find_decisions
 from worldprobe.analysis._decoders import Decoder
 from worldprobe.analysis._emergence import emergence, reweighted_emergence
 from worldprobe.analysis._erasing import (
@@ -52,6 +53,7 @@ from worldprobe.analysis._own_update import Future, own_update
 from worldprobe.analysis._report import write_report
 from worldprobe.analysis._run import probe_stage, record_stage, report_stage, run, train_stage
 from worldprobe.analysis._sources import Hidden, History, Joined, Lifted, Source
+from worldprobe.analysis._steering import Steering, SteeringConfig, steer
 from worldprobe.analysis._stream import Stream
 from worldprobe.analysis._successor_inversion import invert_successor_features, read_predictions
 from worldprobe.analysis._sufficiency import sufficiency
@@ -110,6 +112,12 @@ __all__ = [
     "ablate_units",
     "Ablations",
     # interventions
+    "steer",
+    "Steering",
+    "SteeringConfig",
+    "find_decisions",
+    "Decisions",
+    "exchange_classes",
     "measure_necessity",
     "Necessity",
     "DoseResponse",

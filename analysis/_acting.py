@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worldprobe.agents import EditedAgent, agent_inputs
-from worldprobe.worlds import World
+from worldprobe.agents import EditableAgent, EditedAgent, agent_inputs
+from worldprobe.worlds import State, World
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,3 +75,41 @@ def act_out(
     gathered = {name: torch.cat([row[name] for row in rows])[kept] for name in rows[0]}
     true = {name.removeprefix("factor/"): values for name, values in gathered.items() if name.startswith("factor/")}
     return Acted(gathered["inputs"], gathered["before"], gathered["after"], true, gathered["episode"])
+
+
+@torch.no_grad()
+def play_on(
+    agent: EditableAgent, world: World, state: State, core: Tensor, inputs: Tensor, steps: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Let an agent act greedily to the end of episodes that stand somewhere, and return what it earns from there on.
+
+    Parameters
+    ----------
+    agent : EditableAgent
+    world : World
+        Gives "simulation".
+    state : State
+        Where the episodes stand, leading dimension n.
+    core : Tensor
+        Core states (n, state_size) that took in `inputs` (n, input_size).
+    steps : Tensor
+        int64 (n,): steps that the episodes have behind them.
+    generator : torch.Generator
+        Source of all chance.
+
+    Returns
+    -------
+    Tensor
+        float64 (n,): discounted returns.
+    """
+    earned, weight = torch.zeros(len(core), dtype=torch.float64), 1.0
+    alive, goes_on = torch.ones(len(core), dtype=torch.bool), torch.zeros(len(core), dtype=torch.bool)
+    while bool(alive.any()):
+        action = agent.values(inputs, core).argmax(1)
+        state, reward, terminated = world.step(state, action, generator)
+        earned += weight * reward.double() * alive
+        weight, steps = weight * world.discount, steps + 1
+        alive &= ~terminated & (steps < world.time_limit)
+        inputs = agent_inputs(world.observe(state, generator), action, reward, agent.channels, agent.n_actions)
+        _, core = agent.step(inputs, core, goes_on)
+    return earned

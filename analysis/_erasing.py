@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,14 +15,11 @@ from torch import Tensor
 
 from worldprobe.agents import Edit, EditableAgent, EditedAgent, EvaluationResult, evaluate_return
 from worldprobe.analysis._acting import Acted, act_out
+from worldprobe.analysis._contexts import contexts, observation_kinds
 from worldprobe.probes import Eraser, EraserFitter, LogisticProbe, MLPProbe, cross_fit, group_folds, group_log_losses
 from worldprobe.worlds import World
 
 Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-
-MAX_CONTEXTS = 64
-"""Contexts up to which a factor is erased in each apart."""
 
 
 @dataclass(frozen=True)
@@ -142,40 +139,6 @@ def erasing(eraser: Eraser, dose: float = 1.0) -> Edit:
     return edit
 
 
-def observation_kinds(inputs: Tensor, observation_size: int) -> Integers:
-    """Number the kinds of observation among inputs (n, input_size), whose first columns they are; one kind if there are too many."""
-    return _numbered(inputs[:, :observation_size].numpy())
-
-
-def contexts(acted: Acted, world: World, factor: str) -> Integers:
-    """Number the contexts in which a factor is erased apart (n,): what is observed, together with all else that is true.
-
-    All else are the categorical factors that do not themselves say what the factor is. Where that makes too many contexts, the
-    observation alone.
-    """
-    labels = acted.factors[factor].numpy()
-    kinds = observation_kinds(acted.inputs, _observation_size(acted, world))
-    others = [acted.factors[each.name].numpy() for each in world.factors if each.kind == "categorical" and each.name != factor]
-    free = [values for values in others if not _determines(values, labels)]
-    joint = _numbered(np.stack([kinds, *free], axis=1))
-    return joint if joint.any() else kinds
-
-
-def _determines(values: NDArray[Any], labels: NDArray[Any]) -> bool:
-    """Whether labels are a function of values, in these rows."""
-    codes = _numbered(values[:, None], most=len(values))
-    first = np.zeros(int(codes.max()) + 1, labels.dtype)
-    first[codes] = labels
-    return bool(np.all(first[codes] == labels))
-
-
-def _numbered(rows: NDArray[Any], most: int = MAX_CONTEXTS) -> Integers:
-    """Number distinct rows (n, width); all zero if there are more than `most`."""
-    _, codes = np.unique(rows, axis=0, return_inverse=True)
-    numbers = codes.reshape(-1).astype(np.int64)
-    return numbers if numbers.max(initial=0) < most else np.zeros_like(numbers)
-
-
 def erase_factor(agent: EditableAgent, world: World, factor: str, config: ErasingConfig | None = None) -> Erasure:
     r"""Erase a factor from all that a running agent carries, until no linear probe finds it.
 
@@ -222,7 +185,7 @@ def erase_factor(agent: EditableAgent, world: World, factor: str, config: Erasin
 
 def eraser_fitter(acted: Acted, world: World, factor: str) -> EraserFitter:
     """Return the moments of states, as the core left them, with a factor within its context."""
-    places, labels = contexts(acted, world, factor), acted.factors[factor].numpy()
+    places, labels = contexts(acted.inputs, acted.factors, world, factor), acted.factors[factor].numpy()
     place, label = (np.eye(int(codes.max()) + 1)[codes] for codes in (places, labels))
     shares = (place.T @ label) / np.maximum(place.sum(axis=0)[:, None], 1.0)
     concept = (place[:, :, None] * (label - shares[places])[:, None, :]).reshape(len(places), -1)
@@ -231,7 +194,7 @@ def eraser_fitter(acted: Acted, world: World, factor: str) -> EraserFitter:
 
 def bits_left(acted: Acted, world: World, factor: str) -> tuple[float, float]:
     """Return what a linear probe, and an MLP, tell about a factor from edited states beyond the observation, in bits per step."""
-    kinds, labels = observation_kinds(acted.inputs, _observation_size(acted, world)), acted.factors[factor].numpy()
+    kinds, labels = observation_kinds(acted.inputs, world), acted.factors[factor].numpy()
     groups, seen = acted.episode.numpy(), np.eye(int(kinds.max()) + 1, dtype=np.float32)[kinds]
     folds, both = group_folds(groups, 3), np.concatenate([seen, acted.after.numpy()], axis=1)
     found = []
@@ -301,9 +264,3 @@ def dose_returns(agent: EditableAgent, world: World, eraser: Eraser, config: Era
     """Return what the agent earns at no dose, and at each."""
     agents: Sequence[EditableAgent] = [agent, *(EditedAgent(agent, erasing(eraser, dose)) for dose in config.doses)]
     return tuple(evaluate_return(one, world, config.n_return_episodes, torch.Generator().manual_seed(config.seed + 1)) for one in agents)
-
-
-def _observation_size(acted: Acted, world: World) -> int:
-    """Return how many of the inputs' first columns are the observation: none if it is no channel."""
-    size = world.observation_size
-    return size if acted.inputs.shape[1] >= size + world.n_actions else 0
