@@ -25,6 +25,7 @@ True
 from worldprobe.analysis._answer import answer
 from worldprobe.analysis._bellman_inversion import QTable, invert_bellman
 from worldprobe.analysis._bits import BitsConfig, usable_bits
+from worldprobe.analysis._cells import LENSES, Lens
 from worldprobe.analysis._coherence import Coherence, measure_coherence, optimal_actions
 from worldprobe.analysis._config import ConfigError, RunConfig, StreamConfig, command_line, preset, read_config
 from worldprobe.analysis._counterfactual import Decisions, exchange_classes, find_decisions
@@ -40,15 +41,19 @@ from worldprobe.analysis._erasing import (
     measure_necessity,
 )
 from worldprobe.analysis._examine import Examination, ExamineConfig, Twins
+from worldprobe.analysis._extracting import extraction
 from worldprobe.analysis._extraction import ExtractedModel, PlanningReturn
 from worldprobe.analysis._figures import draw_beliefs, plot_emergence, plot_model_share, plot_own_update, plot_return, plot_training
 from worldprobe.analysis._findings import Findings
 from worldprobe.analysis._floors import FloorConfig
 from worldprobe.analysis._goal_queries import Chooser, GoalQuery, myopic_chooser, optimal_chooser, query_goals
+from worldprobe.analysis._intervention_figures import plot_doses, plot_steering
+from worldprobe.analysis._interventions import InterveneConfig, coherence, necessity, steering
 from worldprobe.analysis._labels import Labels
 from worldprobe.analysis._ladder import Rung, climb
 from worldprobe.analysis._measurement import Cell, LossSums, Measurement, Share, measure
 from worldprobe.analysis._networks import over_networks
+from worldprobe.analysis._neurons import neurons
 from worldprobe.analysis._own_update import Future, own_update
 from worldprobe.analysis._report import write_report
 from worldprobe.analysis._run import probe_stage, record_stage, report_stage, run, train_stage
@@ -125,6 +130,12 @@ __all__ = [
     "Erasure",
     "ErasingConfig",
     "erasing",
+    # all of it, as rows of the results table
+    "coherence",
+    "steering",
+    "necessity",
+    "extraction",
+    "neurons",
     # claims
     "Rung",
     "climb",
@@ -134,6 +145,8 @@ __all__ = [
     "plot_emergence",
     "plot_training",
     "plot_return",
+    "plot_steering",
+    "plot_doses",
     "draw_beliefs",
     "Findings",
     "answer",
@@ -142,7 +155,10 @@ __all__ = [
     "RunConfig",
     "StreamConfig",
     "BitsConfig",
+    "InterveneConfig",
     "ConfigError",
+    "LENSES",
+    "Lens",
     "command_line",
     "preset",
     "read_config",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 from worldprobe.activations import open_recording
 from worldprobe.agents import TrainingResult, echo_state_twins, find_training, fresh_initialisations, load_checkpoint, weight_noise_twins
@@ -10,8 +12,11 @@ from worldprobe.analysis._bits import usable_bits
 from worldprobe.analysis._codelength import representation
 from worldprobe.analysis._config import RunConfig
 from worldprobe.analysis._examine import Examination, Twins
+from worldprobe.analysis._extracting import extraction
+from worldprobe.analysis._interventions import coherence, necessity, steering
 from worldprobe.analysis._labels import Labels
 from worldprobe.analysis._measurement import Measurement
+from worldprobe.analysis._neurons import neurons
 from worldprobe.analysis._stream import Stream
 from worldprobe.worlds import World, make_world
 
@@ -34,12 +39,29 @@ def network_names(config: RunConfig) -> list[str]:
     return [*(f"trained-{index}" for index in range(config.n_networks)), *(f"yoked-{index}" for index in range(config.n_yoked))]
 
 
-def cell_names(directory: Path, config: RunConfig) -> list[str]:
-    """Return the cells of a run in the order in which they are best started: the longest first."""
+Lens = Literal["decode", "extract", "intervene"]
+"""Three ways to look at one agent: what its state carries and its update does, what its values imply, what its behaviour uses."""
+
+LENSES: tuple[Lens, ...] = get_args(Lens)
+
+
+def cell_names(directory: Path, config: RunConfig, lenses: Sequence[Lens] = LENSES) -> list[str]:
+    """Return the cells of a run under some lenses, in the order in which they are best started: the longest first."""
+    names = {
+        "decode": _decoded(directory, config),
+        "extract": ["extraction"],
+        "intervene": [*(f"erasing {factor.name}" for factor in make_world(config.world).factors), "steering"],
+    }
+    return [name for lens in ("decode", "intervene", "extract") if lens in lenses for name in names[lens]]
+
+
+def _decoded(directory: Path, config: RunConfig) -> list[str]:
+    """Return the cells of what states carry and updates do."""
     checkpoints = [path.stem for path in examined(directory).checkpoints.values()]
     networks = network_names(config) if config.n_networks + config.n_yoked > 1 else []
     sites = [f"site {site}" for site in further_sites(config)]
-    return [*STREAMS, "bits", *(["codelength"] if config.codelength else []), *networks, *sites, *checkpoints]
+    extra = ["codelength"] if config.codelength else []
+    return [*STREAMS, "bits", *extra, "coherence", "units", *networks, *sites, *checkpoints]
 
 
 def further_sites(config: RunConfig) -> list[str]:
@@ -57,6 +79,15 @@ def measure_cell(directory: Path, config: RunConfig, name: str) -> list[Measurem
         return usable_bits(common, config.bits)
     if name == "codelength":
         return representation(common)
+    if name == "units":
+        return neurons(common)
+    if name.startswith("erasing "):
+        return necessity(common, common.world.factor(name.removeprefix("erasing ")), config.intervene.erasing)
+    if name in ("coherence", "steering"):
+        both = (common, examination(directory, config, "own"))
+        return [row for one in both for row in (coherence(one) if name == "coherence" else steering(one, config.intervene.steering))]
+    if name == "extraction":
+        return extraction(common)
     if name.startswith("site "):
         return common.follow(common.agent, "site", common.agent.name, site=name.removeprefix("site "))
     if name in network_names(config):

@@ -37,6 +37,8 @@ class Coherence:
     """95 % t-interval over blocks of episodes."""
     n_equal: int
     n_different: int
+    blocks: tuple[float, ...] = ()
+    """The area of every block that has pairs enough: representations of the same rows are compared block by block."""
     reason: str = ""
     """Why it cannot be estimated; empty where it can."""
 
@@ -110,9 +112,10 @@ def measure_coherence(
     n_equal, n_different = (sum(int(one[place]) for one in found) for place in (1, 2))
     if len(found) < 3:
         reason = f"{len(found)} of {N_BLOCKS} blocks of episodes have {LEAST_PAIRS} pairs of equal and of different histories; 3 are needed"
-        return Coherence(np.nan, np.nan, np.nan, n_equal, n_different, reason)
-    interval = t_interval([area for area, _, _ in found])
-    return Coherence(interval.estimate, interval.lower, interval.upper, n_equal, n_different)
+        return Coherence(np.nan, np.nan, np.nan, n_equal, n_different, reason=reason)
+    blocks = tuple(area for area, _, _ in found)
+    interval = t_interval(blocks)
+    return Coherence(interval.estimate, interval.lower, interval.upper, n_equal, n_different, blocks)
 
 
 def _distances(representation: Floats, beliefs: Floats, optimal: Booleans, groups: Integers) -> tuple[Floats, Floats]:

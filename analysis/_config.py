@@ -12,6 +12,7 @@ import tyro
 from worldprobe.agents import ALGORITHMS, AnyConfig, NetworkConfig, PqnConfig, from_json, make_network, seal, training_preset, unseal
 from worldprobe.analysis._bits import BitsConfig
 from worldprobe.analysis._examine import ExamineConfig
+from worldprobe.analysis._interventions import InterveneConfig
 from worldprobe.analysis._tables import write_atomically
 from worldprobe.worlds import WORLDS, make_world
 
@@ -64,6 +65,8 @@ class RunConfig:
     """How it is probed."""
     bits: BitsConfig = field(default_factory=BitsConfig)
     """The families of probes that the second score, usable information in bits, is relative to."""
+    intervene: InterveneConfig = field(default_factory=InterveneConfig)
+    """How it is steered, and what is erased from it."""
 
     def full(self) -> RunConfig:
         """Return the configuration that decides every rung of this version: 5 networks, 5 yoked ones, codelengths."""

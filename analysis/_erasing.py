@@ -30,14 +30,14 @@ class ErasingConfig:
     """Episodes of the agent's own that erasers are fitted on, and bits are measured on."""
     n_return_episodes: int = 2048
     """Episodes of every return."""
-    doses: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    """Shares of the way from the state to the erased state."""
+    doses: tuple[float, ...] = (0.5, 0.75, 0.9, 0.99, 1.0)
+    """Shares of the factor that are gone after an episode of mean length; at 1 all of it is, at every step."""
     max_rounds: int = 4
     """Erasers fitted, each on what the agent does under the one before."""
     tolerance: float = 0.01
     """Bits per step about the factor, beyond the observation, at which it counts as erased."""
     n_controls: int = 3
-    """Random erasures of equal rank and displacement; the costliest stands beside the factor's."""
+    """Random erasures of equal rank and displacement that leave the factor; the costliest stands beside the factor's."""
     epsilon: float = 0.05
     """Exploration while erasers are fitted."""
     seed: int = 0
@@ -97,7 +97,7 @@ class Necessity:
     """Of the content that it was erased from."""
     erased: DoseResponse
     controls: tuple[DoseResponse, ...]
-    """Random erasures of equal rank and displacement. Where the rank is a large part of the width they take more than any factor."""
+    """Random erasures of equal rank and displacement that leave the factor (as far as there are directions that displace as much)."""
     others: tuple[DoseResponse, ...]
     """Erasures of other factors."""
 
@@ -247,7 +247,7 @@ def measure_necessity(
     """
     config = config or ErasingConfig()
     erasure = erase_factor(agent, world, factor, config)
-    controls = {f"random {n}": erasure.fitter.random(erasure.eraser, random_state=config.seed + n) for n in range(config.n_controls)}
+    controls = {f"random {n}": eraser for n, eraser in enumerate(_random_erasers(erasure, config))}
     erasers = {factor: erasure.eraser, **controls, **{other: erase_factor(agent, world, other, config).eraser for other in others}}
     found = {kind: DoseResponse(kind, (0.0, *config.doses), dose_returns(agent, world, eraser, config)) for kind, eraser in erasers.items()}
     return Necessity(
@@ -260,7 +260,24 @@ def measure_necessity(
     )
 
 
+def _random_erasers(erasure: Erasure, config: ErasingConfig) -> list[Eraser]:
+    """Return random erasures of equal rank and displacement that leave the factor; none where it takes all directions."""
+    if erasure.eraser.rank == len(erasure.eraser.mean):
+        return []
+    return [erasure.fitter.random(erasure.eraser, config.seed + n, spare=True) for n in range(config.n_controls)]
+
+
 def dose_returns(agent: EditableAgent, world: World, eraser: Eraser, config: ErasingConfig) -> tuple[EvaluationResult, ...]:
-    """Return what the agent earns at no dose, and at each."""
-    agents: Sequence[EditableAgent] = [agent, *(EditedAgent(agent, erasing(eraser, dose)) for dose in config.doses)]
-    return tuple(evaluate_return(one, world, config.n_return_episodes, torch.Generator().manual_seed(config.seed + 1)) for one in agents)
+    """Return what the agent earns at no dose, and at each.
+
+    A dose is the share that is gone at the end of an episode of mean length L, were nothing of it renewed: at each step
+    :math:`1 - (1 - d)^{1/L}` of the way is gone. As a share of every step, the smallest dose would take all within a few steps.
+    """
+    whole = _returns(agent, world, config)
+    shares = [1.0 - (1.0 - dose) ** (1.0 / max(whole.mean_length, 1.0)) for dose in config.doses]
+    return whole, *(_returns(EditedAgent(agent, erasing(eraser, share)), world, config) for share in shares)
+
+
+def _returns(agent: EditableAgent, world: World, config: ErasingConfig) -> EvaluationResult:
+    """Return what an agent earns; chance is the same for all."""
+    return evaluate_return(agent, world, config.n_return_episodes, torch.Generator().manual_seed(config.seed + 1))

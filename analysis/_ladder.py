@@ -22,6 +22,12 @@ MIN_LAWS = 19
 MIN_TWINS = 19
 """Exchangeable twins that make being below all of them a rank test at 5 %."""
 
+FROZEN_SHARE = 0.8
+"""Of what a decoder that is fitted again on forks finds there, the share that the frozen one must find."""
+
+INTERVENE = "`worldprobe probe --lens intervene`"
+"""How rungs 7 and 8 are tested."""
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -56,7 +62,10 @@ def climb(table: pd.DataFrame, headline: Headline, factor: str | None = None) ->
     reward = _after(training, _reward(here))
     probe = _after(training, _representation(here))
     update = _after(training, _update(here, headline))
-    return [one, memory, training, reward, probe, update, *_untested()]
+    coherent = _after(update, _coherent(adjusted, here, headline))
+    used = _after(training, _used(here))
+    necessary = _after(used, _necessary(here))
+    return [one, memory, training, reward, probe, update, coherent, used, necessary]
 
 
 def _after(before: Rung, rung: Rung) -> Rung:
@@ -167,12 +176,64 @@ def _above_counterfeits(rows: pd.DataFrame, counterfeits: pd.DataFrame, step: in
     return step, float(floors.lower.min()), float(np.nanpercentile(there.estimate, 95)) if len(there) else np.nan
 
 
-def _untested() -> list[Rung]:
-    """The rungs that need coherence tests and interventions, which this version does not make."""
-    why = "needs interventions on a running agent, which this version does not make"
-    rungs: list[tuple[str, str, str]] = [
-        ("6", "coherent", "needs coherence tests on histories of equal belief, which this version does not make"),
-        ("7", "used", why),
-        ("8", "necessary", why),
-    ]
-    return [Rung(number, claim, "not tested", reason) for number, claim, reason in rungs]
+def _coherent(adjusted: pd.DataFrame, here: pd.DataFrame, headline: Headline) -> Rung:
+    """Equal histories are closer in Q than different ones, more so than before training; and the frozen decoder goes on to fit."""
+    claim, rows = "coherent", adjusted[(adjusted.quantity == "coherence") & (adjusted.step == -1)]
+    if rows.empty:
+        return Rung("6", claim, "not tested", "histories of equal belief were not compared (`worldprobe probe --lens decode`)")
+    if not rows.estimable.all():
+        return Rung("6", claim, "not tested", str(rows[~rows.estimable].iloc[0].reason))
+    rows, at_end = rows[rows.site == "q"], here[(here.horizon == headline.horizon) & (here.floor == "F0 linear") & (here.law == "true")]
+    frozen, refit = (at_end[at_end.quantity == quantity] for quantity in ("own-update", "own-update-refit"))
+    if not {"chance", "own init"} <= set(rows.floor) or rows.stream.nunique() < 2:
+        return Rung("6", claim, "not tested", "needs both streams, and the untrained twin")
+    if frozen.empty or refit.empty or not (frozen.estimable.all() and refit.estimable.all()):
+        return Rung("6", claim, "not tested", "no share of the own update to compare a frozen decoder with one that is fitted again")
+    worst, again = rows.iloc[int(rows.gain_lower.argmin())], float(refit.estimate.iloc[0])
+    kept = float(frozen.estimate.iloc[0]) / again if again > 0 else 0.0
+    evidence = (
+        f"AUC of Q {worst.estimate:.3f}, {worst.gain:+.3f} over {worst.floor} (95 % from {worst.gain_lower:+.3f}, {worst.stream} stream); "
+        f"the frozen decoder keeps {kept:.2f} of what one that is fitted again finds (at least {FROZEN_SHARE} is asked)"
+    )
+    return _all("6", claim, _hold(rows) and kept >= FROZEN_SHARE, evidence)
+
+
+def _used(here: pd.DataFrame) -> Rung:
+    """Steering succeeds more often than every control, on both streams."""
+    claim, rows = "used", here[here.quantity == "steering"]
+    if rows.empty:
+        return Rung("7", claim, "not tested", f"no agent was steered ({INTERVENE})")
+    if not rows.estimable.all():
+        return Rung("7", claim, "not tested", str(rows[~rows.estimable].iloc[0].reason))
+    if rows.stream.nunique() < 2:
+        return Rung("7", claim, "not tested", "needs steering on the agent's own stream and on the common one")
+    worst = rows.iloc[int(rows.gain_lower.argmin())]
+    evidence = (
+        f"steering succeeds in {100 * worst.estimate:.0f} % of decisions, {100 * worst.gain:+.0f} points over {worst.floor} "
+        f"(95 % from {100 * worst.gain_lower:+.0f}, {worst.stream} stream)"
+    )
+    return _all("7", claim, _hold(rows), evidence)
+
+
+def _necessary(here: pd.DataFrame) -> Rung:
+    """The full erasure costs more than its controls, and no larger dose costs less than a smaller one."""
+    claim, rows = "necessary", here[here.quantity == "necessity"]
+    if rows.empty:
+        return Rung("8", claim, "not tested", f"nothing was erased ({INTERVENE})")
+    tested = rows[rows.estimable]
+    if tested.empty:
+        return Rung("8", claim, "not tested", "; ".join(rows.reason))
+    worst, doses = tested.iloc[int(tested.gain_lower.argmin())], here[(here.quantity == "dose") & (here.floor == "erased")]
+    monotone = _rises(doses.sort_values("horizon"))
+    evidence = (
+        f"the full erasure costs {worst.estimate:.2f} of discounted return, {worst.gain:+.2f} more than {worst.floor} "
+        f"(95 % from {worst.gain_lower:+.2f}); doses {'rise' if monotone else 'do not rise'}"
+    )
+    return _all("8", claim, _hold(tested) and monotone, evidence)
+
+
+def _rises(doses: pd.DataFrame) -> bool:
+    """Whether no larger dose costs less than a smaller one by more than two standard errors."""
+    error = (doses.gain_upper - doses.gain_lower).to_numpy(float) / (2 * stats.norm.ppf(0.975))
+    steps, noise = np.diff(doses.gain.to_numpy(float)), np.hypot(error[1:], error[:-1])
+    return bool(np.all(steps >= -2 * noise))

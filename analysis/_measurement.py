@@ -8,17 +8,25 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from worldprobe.probes import ratio_interval, sum_interval
+from worldprobe.probes import Estimate, ratio_interval, sum_interval
 from worldprobe.worlds import Factor
 
 MINIMUM_ROOM = 0.02
 """Smallest (floor - ceiling) / total variation at which a share is printed: below it the world cannot tell a model from its floor."""
 
 
-Unit = Literal["R2", "bits"]
-"""Quadratic losses over the total variation, or log-losses per label."""
+Unit = Literal["R2", "bits", "AUC", "decisions", "return", "TV"]
+"""Quadratic losses over the total variation, log-losses per label, areas under a curve, shares of decisions, discounted returns, or
+total variations."""
 
-UNITS: dict[Unit, str] = {"R2": "R²", "bits": "bits per label"}
+UNITS: dict[Unit, str] = {
+    "R2": "R²",
+    "bits": "bits per label",
+    "AUC": "AUC",
+    "decisions": "of decisions",
+    "return": "of discounted return",
+    "TV": "of total variation",
+}
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,40 @@ def measure(sums: LossSums, cell: Cell, factor: Factor, horizon: int, *, level: 
         bits_ceiling=bits_ceiling,
         n_episodes=len(sums.floor),
         n_rows=sums.n_rows,
+    )
+
+
+def compared(
+    cell: Cell, factor: Factor, unit: Unit, value: Estimate, gain: Estimate, n_episodes: int, n_rows: int, horizon: int = 0
+) -> Measurement:
+    """Return a value that is no ratio of losses (an area, a share of decisions, a return), and what it gains over the cell's floor."""
+    whole = Share(value.estimate, value.lower, value.upper, value.estimable, value.reason or "")
+    return _without_losses(cell, factor, unit, whole, gain, n_episodes, n_rows, horizon)
+
+
+def not_compared(cell: Cell, factor: Factor, unit: Unit, reason: str) -> Measurement:
+    """Return the row that says why there is no such value."""
+    return _without_losses(cell, factor, unit, Share.none(reason), Estimate(np.nan, np.nan, np.nan, np.nan, False), 0, 0, 0)
+
+
+def _without_losses(
+    cell: Cell, factor: Factor, unit: Unit, share: Share, gain: Estimate, n_episodes: int, n_rows: int, horizon: int
+) -> Measurement:
+    missing = dict.fromkeys(("r2_floor", "r2_agent", "r2_ceiling", "bits_floor", "bits_agent", "bits_ceiling"), np.nan)
+    return Measurement(
+        cell=cell,
+        factor=factor.name,
+        relevance=factor.relevance,
+        horizon=horizon,
+        share=share,
+        unit=unit,
+        gain=gain.estimate,
+        gain_lower=gain.lower,
+        gain_upper=gain.upper,
+        p_value=gain.p_value,
+        n_episodes=n_episodes,
+        n_rows=n_rows,
+        **missing,
     )
 
 

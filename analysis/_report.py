@@ -25,6 +25,7 @@ from worldprobe.analysis._figures import (
     plot_training,
 )
 from worldprobe.analysis._findings import Findings
+from worldprobe.analysis._intervention_figures import plot_doses, plot_steering
 from worldprobe.analysis._report_tables import make_tables
 
 
@@ -39,6 +40,12 @@ def draw_figures(findings: Findings) -> dict[str, tuple[Figure, str]]:
             figure, ax = plt.subplots(figsize=(7.4, 1.4 + 0.75 * table.factor.nunique()), layout="constrained")
             plot_emergence(table, ax)
             figures["emergence"] = (figure, EMERGENCE_CAPTION)
+        if (table.quantity == "dose").any():
+            figures["doses"] = (_doses_figure(table), DOSES_CAPTION)
+        if table[table.quantity == "steering"].estimable.any():
+            figure, ax = plt.subplots(figsize=(6.4, 3.0), layout="constrained")
+            plot_steering(table, ax).legend(loc="center left", bbox_to_anchor=(1, 0.5))
+            figures["steering"] = (figure, STEERING_CAPTION)
         figures["training"] = (_training_figure(findings), TRAINING_CAPTION)
         for factor in findings.factors:
             if factor.size <= LARGEST_DRAWN and f"0/{factor.name}/decoded" in findings.examples:
@@ -58,6 +65,15 @@ OWN_UPDATE_CAPTION = (
     "filter on the same inputs. Below: the same as a share of that room, and where the forks follow laws that are not the world's."
 )
 EMERGENCE_CAPTION = "State emergence of every factor: 0 is nothing beyond the floor, 1 all that can be known; 95 % over episodes."
+DOSES_CAPTION = (
+    "A factor is erased from all that the running agent carries, in doses, within every context (what is observed, and all else that is "
+    "true); beside it random erasures of equal rank and displacement that leave the factor, erasures of other factors, and units set to "
+    "their means. Discounted return of the greedy agent (band: 95 %)."
+)
+STEERING_CAPTION = (
+    "At held-out decisions where another class of the factor would ask for another action, the activations are moved once towards "
+    "that class. Counted are greedy actions that the changed belief asks for; mean of both streams."
+)
 TRAINING_CAPTION = (
     "Over training, at log-spaced checkpoints (the leftmost is the untrained network): greedy return, and, on the common streams, the "
     "share of each factor beyond F0 (linear) that the hidden state carries now and that its own update still carries after k* forked "
@@ -82,6 +98,18 @@ def _own_update_figure(findings: Findings) -> Figure:
         ax.set(ylabel="")
     curves, shares = (row[0].get_legend_handles_labels() for row in axes)
     figure.legend(curves[0] + shares[0], curves[1] + shares[1], loc="outside lower center", ncols=2, fontsize="small")
+    return figure
+
+
+def _doses_figure(table: pd.DataFrame) -> Figure:
+    """One panel for every factor that was erased."""
+    factors = list(dict.fromkeys(table[table.quantity == "dose"].factor))
+    figure, axes = plt.subplots(1, len(factors), figsize=(3.3 * len(factors), 3.4), sharey=True, layout="constrained", squeeze=False)
+    for ax, factor in zip(axes[0], factors, strict=True):
+        plot_doses(table, factor, ax)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), fontsize="small")
+    for ax in axes[0, 1:]:
+        ax.set(ylabel="")
     return figure
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from worldprobe.analysis._bits import IN_FAMILY
 from worldprobe.analysis._findings import Findings
+from worldprobe.analysis._intervention_tables import make_intervention_tables
 from worldprobe.analysis._sufficiency import PERSISTENCE
 
 RELEVANCE = ("policy", "value", "irrelevant", "unknown")
@@ -27,6 +28,7 @@ def make_tables(findings: Findings) -> dict[str, pd.DataFrame]:
         "networks": _networks(table, findings.headline.horizon),
         "sufficiency": _sufficiency(table, findings.headline.streams),
         "visits": _visits(findings, table),
+        **make_intervention_tables(table),
     }
 
 

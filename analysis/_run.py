@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from worldprobe.activations import Behaviour, CommonBehaviour, EpsilonGreedy, record
 from worldprobe.agents import TrainingProgress, load_checkpoint, train
-from worldprobe.analysis._cells import cell_names, examination, examined, measure_cell, network_directory, network_names
+from worldprobe.analysis._cells import LENSES, Lens, cell_names, examination, examined, measure_cell, network_directory, network_names
 from worldprobe.analysis._config import ConfigError, RunConfig, check_directory, read_config
 from worldprobe.analysis._examples import collect_examples, save_examples
 from worldprobe.analysis._ladder import climb
@@ -114,18 +114,34 @@ def record_stage(directory: Path, progress: Progress) -> None:
 
 
 @one_thread()
-def probe_stage(directory: Path, progress: Progress) -> None:
-    """Measure every cell of a run that is missing, then write results.csv, ladder.json, summary.json and examples.npz."""
+def probe_stage(directory: Path, progress: Progress, lenses: Sequence[Lens] = LENSES) -> None:
+    """Measure every cell that is missing under some lenses, then write results.csv, ladder.json, summary.json and examples.npz of all.
+
+    Parameters
+    ----------
+    directory
+        The run directory.
+    progress
+        Told about what is done.
+    lenses
+        What to measure: what the state carries ("decode"), what the values imply ("extract"), what behaviour uses ("intervene"). What was
+        measured under others before is kept, and stands in the results.
+
+    Raises
+    ------
+    ConfigError
+        If nothing was recorded yet.
+    """
     config = read_config(directory)
     for name in ("common", "own"):
         if not (directory / "recordings" / f"{name}.wpr").exists():
             raise ConfigError(f"{directory} holds no recording of the {name} streams: run `worldprobe record {directory}` first")
-    names = cell_names(directory, config)
+    names = cell_names(directory, config, lenses)
     folder = directory / "results"
     folder.mkdir(exist_ok=True)
     missing = {name: (_probe_cell, directory, config, name) for name in names if not (folder / f"{name}.csv").exists()}
     _in_parallel(config, "probe", missing, progress, n_done=len(names) - len(missing))
-    tables = [read_table(folder / f"{name}.csv") for name in names]
+    tables = [read_table(path) for name in cell_names(directory, config) if (path := folder / f"{name}.csv").exists()]
     table = pd.concat([each for each in tables if len(each)], ignore_index=True)
     _write_results(directory, config, table)
     progress("probe", 1.0, "done")

@@ -105,6 +105,8 @@ def _why_not(world: World) -> dict[str, str]:
         "own_update": "the own-update score needs a world that can be forked and filtered exactly; " + _lacks(world),
         "emergence": "a share needs a ceiling; " + _lacks(world),
         "training": "a share over training needs a ceiling; " + _lacks(world),
+        "steering": "no agent was steered; the table below, or `worldprobe probe --lens intervene`, says why.",
+        "doses": "nothing was erased; the table below, or `worldprobe probe --lens intervene`, says why.",
     }
 
 
@@ -115,7 +117,7 @@ def _lacks(world: World) -> str:
 
 def _missing(world: World, common: Examination) -> list[str]:
     """What a reader might look for and does not find, with the reason."""
-    lines = ["Rungs 6, 7 and 8: they need coherence tests and interventions on a running agent, which this version does not make."]
+    lines = list[str]()
     if "belief" not in world.gives:
         lines.append(f"Emergence and the own update: {_lacks(world)} Held-out R² stands beside its floors; nothing bounds it from above.")
     if "tables" not in world.gives:

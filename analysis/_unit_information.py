@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from worldprobe.agents import EditableAgent
 from worldprobe.analysis._erasing import DoseResponse, ErasingConfig, Erasure, dose_returns, erase_factor
-from worldprobe.probes import UNIT_SCORES, Eraser, grid_test, pseudo_sessions
+from worldprobe.probes import Eraser, binned_information, equal_count_bins, grid_test, pseudo_sessions
 from worldprobe.worlds import World
 
 Floats = NDArray[np.float64]
@@ -99,13 +99,13 @@ def unit_information(
     labels = np.stack([_classes(name, values) for name, values in factors.items()], axis=1)
     pairs = [_rows_ahead(episodes, horizon) for horizon in ahead]
     everything = np.ones(len(labels), np.bool_)
-    units = np.asarray(activations)
+    units = equal_count_bins(np.asarray(activations))
     bits = _grid(units, labels, everything, pairs)
     null = np.stack([_grid(units, *drawn, pairs) for drawn in pseudo_sessions(labels, steps, episodes, n_sessions, random_state)])
     family_wise = np.empty_like(bits)
     for cell in np.ndindex(bits.shape[1:]):
         family_wise[:, *cell] = grid_test(bits[:, *cell], null[:, :, *cell]).family_wise
-    best_of_twins = [_grid(np.asarray(twin), labels, everything, pairs).max(axis=0) for twin in twins]
+    best_of_twins = [_grid(equal_count_bins(np.asarray(twin)), labels, everything, pairs).max(axis=0) for twin in twins]
     twin_best = np.array(best_of_twins, np.float64).reshape(-1, *bits.shape[1:])
     return UnitInformation(names, ahead, bits, null.max(axis=1), family_wise, twin_best)
 
@@ -129,16 +129,16 @@ def _rows_ahead(groups: NDArray[Any], horizon: int) -> tuple[NDArray[np.int64], 
 
 
 def _grid(
-    units: NDArray[Any], labels: NDArray[Any], known: NDArray[np.bool_], pairs: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+    bins: NDArray[np.int64], labels: NDArray[Any], known: NDArray[np.bool_], pairs: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
 ) -> Floats:
     """Return the information of every unit, factor and horizon (n_units, n_factors, n_horizons), where the label ahead is known."""
-    bits = np.empty((units.shape[1], labels.shape[1], len(pairs)))
+    bits = np.empty((bins.shape[1], labels.shape[1], len(pairs)))
     for place, (now, later) in enumerate(pairs):
         kept = known[later]
         if not kept.any():
             raise ValueError(f"no label {int(later[0] - now[0])} steps ahead is left under the null; ask for shorter horizons")
         for factor in range(labels.shape[1]):
-            bits[:, factor, place] = UNIT_SCORES["information"](units[now[kept]], labels[later[kept], factor])
+            bits[:, factor, place] = binned_information(bins[now[kept]], labels[later[kept], factor])
     return bits
 
 
@@ -155,13 +155,24 @@ class Ablations:
     """All of these units at once."""
 
 
+def silence_units(agent: EditableAgent, world: World, mean: Floats, units: Sequence[int], config: ErasingConfig, kind: str) -> DoseResponse:
+    """Return what an agent earns with units of what it carries moved to their means (width,), in doses."""
+    return DoseResponse(kind, (0.0, *config.doses), dose_returns(agent, world, unit_eraser(mean, units), config))
+
+
 def unit_eraser(mean: Floats, units: Sequence[int]) -> Eraser:
     """Return the eraser that sets units to their means (width,)."""
     chosen = np.eye(len(mean))[list(units)]
     return Eraser(mean, chosen.T, chosen)
 
 
-def ablate_units(agent: EditableAgent, world: World, factor: str, units: Sequence[int], config: ErasingConfig | None = None) -> Ablations:
+def ablate_units(
+    agent: EditableAgent,
+    world: World,
+    factor: str,
+    units: Sequence[int],
+    config: ErasingConfig | None = None,
+) -> Ablations:
     """Set units of a running agent to their means, one by one and together, and erase all directions of a factor.
 
     Parameters
@@ -193,8 +204,6 @@ def ablate_units(agent: EditableAgent, world: World, factor: str, units: Sequenc
     if not all(0 <= unit < len(mean) for unit in units):
         raise IndexError(f"units must lie between 0 and {len(mean) - 1}, the columns of what the agent carries; got {list(units)}")
 
-    def response(kind: str, eraser: Eraser) -> DoseResponse:
-        return DoseResponse(kind, (0.0, *config.doses), dose_returns(agent, world, eraser, config))
-
-    alone = tuple(response(f"unit {unit}", unit_eraser(mean, [unit])) for unit in units)
-    return Ablations(erasure, response(factor, erasure.eraser), alone, response("units together", unit_eraser(mean, units)))
+    alone = tuple(silence_units(agent, world, mean, [unit], config, f"unit {unit}") for unit in units)
+    directions = DoseResponse(factor, (0.0, *config.doses), dose_returns(agent, world, erasure.eraser, config))
+    return Ablations(erasure, directions, alone, silence_units(agent, world, mean, units, config, "units together"))

@@ -57,7 +57,7 @@ from worldprobe.probes._splits import check_groups, group_folds
 from worldprobe.probes._storage import load_probe, save_probe
 from worldprobe.probes._twins import TwinComparison, compare_twins
 from worldprobe.probes._ungrouped import UngroupedRowsWarning
-from worldprobe.probes._units import UNIT_SCORES, SparseProbe, UnitRanking, rank_units
+from worldprobe.probes._units import UNIT_SCORES, SparseProbe, UnitRanking, binned_information, equal_count_bins, rank_units
 from worldprobe.probes._usable_information import UsableInformation, estimate_usable_information
 
 __all__ = [
@@ -86,7 +86,7 @@ __all__ = [
     "estimate_usable_information", "UsableInformation",
     "MINE", "nearest_neighbour_information", "gaussian_information",
     # single units
-    "rank_units", "UnitRanking", "UNIT_SCORES",
+    "rank_units", "UnitRanking", "UNIT_SCORES", "equal_count_bins", "binned_information",
     # similarity
     "linear_cka", "representational_similarity", "similarity_matrix",
     # erasers

@@ -170,25 +170,44 @@ class EraserFitter:
         directions = _column_space(cross, CORRELATION_TOLERANCE * float(np.linalg.norm(cross, 2)))
         return Eraser(mean, directions, directions.T)
 
-    def random(self, like: Eraser, random_state: int) -> Eraser:
+    def random(self, like: Eraser, random_state: int, *, spare: bool = False) -> Eraser:
         """Return an orthogonal projection off random directions, of the rank and of the mean squared displacement of another eraser.
 
         Random directions, which LEACE moves several times as much as, are turned towards the directions of largest (or least) variance
         until the displacements on the fitted rows are equal.
 
+        Parameters
+        ----------
+        like : Eraser
+            Whose rank and displacement are matched.
+        random_state : int
+            Seed.
+        spare : bool
+            Leave what a linear probe reads of the concept as it is: directions are orthogonal to its covariances with the activations.
+            Directions of large variance often hold the very concept, and erasing them is no control for erasing it. Where no such
+            directions displace as much, or there are fewer than the rank, those that displace most are taken.
+
         Raises
         ------
         ValueError
-            If no orthogonal projection of this rank displaces as much or as little.
+            If no orthogonal projection of this rank displaces as much or as little, or the concept leaves no direction.
         """
-        mean, covariance, _ = self._covariances()
+        mean, covariance, cross = self._covariances()
         target = _displacement(covariance, like.reading, like.writing)
+        frame = np.eye(len(mean))
+        if spare:
+            taken = _column_space(cross, CORRELATION_TOLERANCE * float(np.linalg.norm(cross, 2)))
+            frame = np.linalg.svd(taken)[0][:, taken.shape[1] :]
+            if not frame.shape[1]:
+                raise ValueError(f"the concept takes all {len(mean)} directions, so that none can be erased beside it")
+            covariance = frame.T @ covariance @ frame
         eigenvectors = np.linalg.eigh(covariance)[1]
-        start = np.random.default_rng(random_state).normal(size=(len(mean), like.rank))
-        ends = {-1: eigenvectors[:, : like.rank], 1: eigenvectors[:, len(mean) - like.rank :]}
+        rank = min(like.rank, frame.shape[1])
+        start = np.random.default_rng(random_state).normal(size=(frame.shape[1], rank))
+        ends = {-1: eigenvectors[:, :rank], 1: eigenvectors[:, frame.shape[1] - rank :]}
 
         def turned(share: float) -> Floats:
-            end = ends[1 if share > 0 else -1] * np.sqrt(len(mean))
+            end = ends[1 if share > 0 else -1] * np.sqrt(frame.shape[1])
             basis: Floats = np.linalg.qr((1 - abs(share)) * start + abs(share) * end)[0]
             return basis
 
@@ -196,12 +215,12 @@ class EraserFitter:
             return _displacement(covariance, turned(share), turned(share).T) - target
 
         lowest, highest = excess(-1.0), excess(1.0)
-        if lowest > 0 or highest < -1e-9 * target:
+        if lowest > 0 or (highest < -1e-9 * target and not spare):
             raise ValueError(
                 f"an orthogonal projection of rank {like.rank} displaces by {lowest + target:.3g} to {highest + target:.3g} here; "
                 f"{target:.3g} is asked for: fit the other eraser on the same rows"
             )
-        directions = turned(1.0 if highest <= 0 else float(brentq(excess, -1.0, 1.0, xtol=1e-14)))
+        directions = frame @ turned(1.0 if highest <= 0 else float(brentq(excess, -1.0, 1.0, xtol=1e-14)))
         return Eraser(mean, directions, directions.T)
 
     def _covariances(self) -> tuple[Floats, Floats, Floats]:

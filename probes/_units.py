@@ -53,11 +53,20 @@ def difference_scores(X: NDArray[Any], labels: NDArray[Any]) -> Floats:
 
 def information_scores(X: NDArray[Any], labels: NDArray[Any]) -> Floats:
     """Return the mutual information of each unit and the label, in bits, counted over equal-count bins (too high by a few 1 / rows)."""
-    codes, n_units = group_codes(labels, len(X)), X.shape[1]
+    return binned_information(equal_count_bins(X), labels)
+
+
+def equal_count_bins(X: NDArray[Any]) -> Integers:
+    """Return the bin of every entry of X (n_samples, n_units): eighths of the ordered values of its unit, equal values in one bin."""
+    return np.minimum((rankdata(X, axis=0, method="min") - 1) * N_BINS // len(X), N_BINS - 1).astype(np.int64)
+
+
+def binned_information(bins: Integers, labels: NDArray[Any]) -> Floats:
+    """Return the mutual information of each column of bins (n_samples, n_units) and class labels (n_samples,), in bits."""
+    codes, n_units = group_codes(labels, len(bins)), bins.shape[1]
     n_classes = int(codes.max()) + 1
-    bins = np.minimum((rankdata(X, axis=0, method="min") - 1) * N_BINS // len(X), N_BINS - 1).astype(np.int64)
     cells = (np.arange(n_units) * N_BINS + bins) * n_classes + codes[:, None]
-    joint = np.bincount(cells.reshape(-1), minlength=n_units * N_BINS * n_classes).reshape(n_units, N_BINS, n_classes) / len(X)
+    joint = np.bincount(cells.reshape(-1), minlength=n_units * N_BINS * n_classes).reshape(n_units, N_BINS, n_classes) / len(bins)
     independent = joint.sum(axis=2, keepdims=True) * joint.sum(axis=1, keepdims=True)
     scores: Floats = np.sum(joint * np.log2(np.divide(joint, independent, out=np.ones_like(joint), where=joint > 0)), axis=(1, 2))
     return scores

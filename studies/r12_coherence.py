@@ -64,7 +64,7 @@ def main(study: Study) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     table.to_csv(study.directory / "r12.csv", index=False, float_format="%.6f")
     draw(table).savefig(study.directory / "r12.png", dpi=160, bbox_inches="tight")
-    print(table.drop(columns="reason").round(3).to_string(index=False))
+    print(table.drop(columns=["reason", "blocks"]).round(3).to_string(index=False))
     return table
 
 

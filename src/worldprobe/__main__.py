@@ -18,7 +18,7 @@ from rich.table import Table
 import worldprobe
 from worldprobe.activations import describe_recording, merge_recordings, open_recording, pack_recording
 from worldprobe.agents import CheckpointError, ResumeError, TrainingDivergedError
-from worldprobe.analysis import RunConfig, preset, probe_stage, record_stage, report_stage, run, train_stage
+from worldprobe.analysis import LENSES, RunConfig, preset, probe_stage, record_stage, report_stage, run, train_stage
 from worldprobe.worlds import WORLDS, Unavailable
 
 EXPECTED_ERRORS = (ValueError, LookupError, OSError, Unavailable, ImportError, CheckpointError, ResumeError, TrainingDivergedError)
@@ -51,6 +51,14 @@ class Place:
 
     directory: Annotated[Path, tyro.conf.Positional]
     """Run directory, as `worldprobe train` made it."""
+
+
+@dataclass(frozen=True)
+class ProbePlace(Place):
+    """Settings of `probe`."""
+
+    lens: Literal["decode", "extract", "intervene", "all"] = "all"
+    """What to measure: what states carry and updates do, what values imply, what behaviour uses, or all of it."""
 
 
 @dataclass(frozen=True)
@@ -140,11 +148,11 @@ def command_record(arguments: Sequence[str]) -> None:
 
 
 def command_probe(arguments: Sequence[str]) -> None:
-    """Measure everything that the recordings support."""
-    directory = _place("probe", arguments)
+    """Measure what the recordings support, through one lens or all."""
+    place = tyro.cli(ProbePlace, prog="worldprobe probe", args=list(arguments))
     with Display() as display:
-        probe_stage(directory, display)
-    print(f"results: {directory / 'results.csv'}")
+        probe_stage(place.directory, display, LENSES if place.lens == "all" else (place.lens,))
+    print(f"results: {place.directory / 'results.csv'}")
 
 
 def command_report(arguments: Sequence[str]) -> None:

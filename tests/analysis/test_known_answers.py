@@ -13,17 +13,23 @@ from worldprobe.activations import Behaviour, CommonBehaviour, EpsilonGreedy, re
 from worldprobe.agents import PLANTED, Agent, reservoir_agent
 from worldprobe.analysis import (
     BitsConfig,
+    ErasingConfig,
     Examination,
     ExamineConfig,
     FloorConfig,
     Hidden,
     Labels,
+    Measurement,
     Rung,
+    SteeringConfig,
     Stream,
     Twins,
     as_table,
     climb,
+    coherence,
     emergence,
+    necessity,
+    steering,
     usable_bits,
 )
 from worldprobe.analysis._emergence import bayes_losses
@@ -55,18 +61,25 @@ def only(table: pd.DataFrame, **where: object) -> Any:
 
 
 def ladder(examinations: list[Examination]) -> dict[str, Rung]:
-    table = as_table([row for examination in examinations for row in examination.everything()])
-    return {rung.number: rung for rung in climb(table, examinations[0].world.headline)}
+    """Every rung that one network can be tested on, in the headline cell."""
+    world, measured = examinations[0].world, list[Measurement]()
+    for examination in examinations:
+        measured += [*examination.everything(), *coherence(examination), *steering(examination, SteeringConfig())]
+    measured += necessity(examinations[0], world.factor(world.headline.factor), ErasingConfig(128, 512, n_controls=1))
+    return {rung.number: rung for rung in climb(as_table(measured), world.headline)}
 
 
 def test_belief_agent_passes_every_rung_that_is_tested(tmp_path: Path) -> None:
-    rungs = ladder(examine(PLANTED["belief"](WORLD, CHANNELS, 0), tmp_path))
-    assert {number: rungs[number].verdict for number in ("1", "2a", "4")} == {"1": "pass", "2a": "pass", "4": "pass"}
+    world = TMaze(length=4)
+    rungs = ladder(examine(PLANTED["belief"](world, CHANNELS, 0), tmp_path, world))
+    tested = ("1", "1b", "2a", "4", "6", "7", "8")
+    assert {number: rungs[number].verdict for number in tested} == dict.fromkeys(tested, "pass"), rungs
 
 
 @pytest.mark.parametrize("name", ["memoryless", "clock", "drifting noise", "reservoir"])
 def test_absent_models_pass_no_rung_from_2_up(name: str, tmp_path: Path) -> None:
-    rungs = ladder(examine(PLANTED[name](WORLD, CHANNELS, 7), tmp_path))
+    world = TMaze(length=4)
+    rungs = ladder(examine(PLANTED[name](world, CHANNELS, 7), tmp_path, world))
     assert "pass" not in {rungs[number].verdict for number in ("2a", "2b", "3", "4", "6", "7", "8")}
 
 

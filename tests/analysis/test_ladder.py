@@ -10,6 +10,9 @@ import pandas as pd
 import pytest
 
 from worldprobe.analysis import Cell, LossSums, Rung, as_table, climb, measure
+from worldprobe.analysis._measurement import compared, not_compared
+from worldprobe.analysis._steering import CONTROLS
+from worldprobe.probes import Estimate
 from worldprobe.worlds import Factor, Headline
 
 HEADLINE = Headline("position", 5)
@@ -39,6 +42,27 @@ def evidence(**changes: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
     return pd.concat([changes[name](table) if name in changes else table for name, table in tables.items()], ignore_index=True)
 
 
+def compared_rows(quantity: str, floor: str, stream: str, gain: float, horizon: int = 0, site: str = "core.h") -> pd.DataFrame:
+    """A value that is no ratio of losses, and what it gains over a floor, with an interval of +-.1."""
+    value, better = Estimate(0.9, 0.8, 1.0, 0.0, True), Estimate(gain, gain - 0.1, gain + 0.1, 0.001 if abs(gain) > 0.1 else 0.5, True)
+    return as_table([compared(Cell(quantity, "trained", stream, site, floor), FACTOR, "return", value, better, 100, 500, horizon)])
+
+
+def intervened(**changes: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
+    """A table in which rungs 6, 7 and 8 hold as well."""
+    both, doses = ("own", "common"), (0.0, 0.2, 0.5, 0.9)
+    parts = {
+        "coherence": [compared_rows("coherence", floor, s, 0.4, site="q") for s in both for floor in ("chance", "own init")],
+        "refit": [rows("own-update-refit", "F0 linear", "common", 0.75, 5)],
+        "steering": [compared_rows("steering", floor, s, 0.7) for s in both for floor in CONTROLS],
+        "necessity": [compared_rows("necessity", floor, "own policy", 0.8, 100) for floor in ("random erasures", "other factors")],
+        "dose": [compared_rows("dose", "erased", "own policy", cost, 25 * place) for place, cost in enumerate(doses)],
+    }
+    tables = {name: pd.concat(part, ignore_index=True) for name, part in parts.items()}
+    kept = [changes[name](table) if name in changes else table for name, table in tables.items()]
+    return pd.concat([evidence(**{name: change for name, change in changes.items() if name not in parts}), *kept], ignore_index=True)
+
+
 def verdicts(table: pd.DataFrame) -> dict[str, str]:
     return {rung.number: rung.verdict for rung in climb(table, HEADLINE)}
 
@@ -46,6 +70,44 @@ def verdicts(table: pd.DataFrame) -> dict[str, str]:
 def test_everything_that_was_measured_holds() -> None:
     expected = {"1": "pass", "1b": "pass", "2a": "pass", "2b": "not tested", "3": "not tested", "4": "pass"}
     assert {number: verdict for number, verdict in verdicts(evidence()).items() if number in expected} == expected
+
+
+def test_coherence_steering_and_erasing_decide_the_rungs_above() -> None:
+    got = verdicts(intervened())
+    assert (got["6"], got["7"], got["8"]) == ("pass", "pass", "pass")
+
+
+@pytest.mark.parametrize("floor", ["chance", "own init"])
+def test_coherence_must_hold_against_chance_and_initialisation(floor: str) -> None:
+    got = verdicts(intervened(coherence=weaken(lambda t: (t.floor == floor) & (t.stream == "own"))))
+    assert (got["6"], got["7"], got["8"]) == ("fail", "pass", "pass")
+
+
+def test_a_decoder_that_must_be_fitted_again_is_not_coherent() -> None:
+    got = verdicts(intervened(refit=lambda t: t.assign(estimate=0.95)))
+    assert (got["4"], got["6"]) == ("pass", "fail")
+    assert verdicts(intervened(refit=lambda t: t.assign(estimate=-0.5)))["6"] == "fail"
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_one_control_that_steers_as_well_fails_both_rungs_of_use(control: str) -> None:
+    got = verdicts(intervened(steering=weaken(lambda t: (t.floor == control) & (t.stream == "common"))))
+    assert (got["6"], got["7"], got["8"]) == ("pass", "fail", "fail")
+
+
+def test_erasing_must_cost_more_than_every_control_and_rise_with_the_dose() -> None:
+    assert verdicts(intervened(necessity=weaken(lambda t: t.floor == "other factors")))["8"] == "fail"
+    bent = intervened(dose=lambda t: t.assign(gain=[0.0, 0.9, 0.2, 0.9]))
+    assert verdicts(bent)["8"] == "fail"
+    noisy = intervened(dose=lambda t: t.assign(gain=[0.0, 0.45, 0.4, 0.9]))  # less by a standard error
+    assert verdicts(noisy)["8"] == "pass"
+
+
+@pytest.mark.parametrize(("quantity", "rung"), [("coherence", "6"), ("steering", "7"), ("necessity", "8")])
+def test_what_cannot_be_measured_is_not_tested_and_says_why(quantity: str, rung: str) -> None:
+    missing = as_table([not_compared(Cell(quantity, "trained", "own", "core.h", "none"), FACTOR, "return", "it is a continuous factor")])
+    found = {each.number: each for each in climb(intervened(**{quantity: lambda _: missing}), HEADLINE)}[rung]
+    assert (found.verdict, found.evidence) == ("not tested", "it is a continuous factor")
 
 
 def test_rungs_that_no_measurement_speaks_of_are_not_tested() -> None:

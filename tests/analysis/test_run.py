@@ -10,9 +10,13 @@ import pytest
 
 from worldprobe.agents import NetworkConfig, PqnConfig
 from worldprobe.analysis import (
+    ErasingConfig,
     ExamineConfig,
     FloorConfig,
+    InterveneConfig,
+    Lens,
     RunConfig,
+    SteeringConfig,
     StreamConfig,
     probe_stage,
     read_table,
@@ -36,6 +40,10 @@ SMALL = RunConfig(
         n_counterfeit_forks=100,
         n_twins=2,
         floors=FloorConfig(mlp_epochs=1, max_width=60),
+    ),
+    intervene=InterveneConfig(
+        SteeringConfig(scales=(1.0,), n_draws=2, n_returns=50),
+        ErasingConfig(n_episodes=32, n_return_episodes=64, doses=(0.5, 1.0), max_rounds=1, n_controls=1),
     ),
 )
 
@@ -74,7 +82,7 @@ def test_the_page_is_self_contained_and_opens_with_the_answer(finished: tuple[Pa
 def test_every_figure_is_there_as_pdf_and_png(finished: tuple[Path, Log]) -> None:
     figures = finished[0] / "figures"
     names = {path.stem for path in figures.iterdir()}
-    assert {"own_update", "emergence", "training", "beliefs_position", "beliefs_goal"} <= names
+    assert {"own_update", "emergence", "training", "beliefs_position", "beliefs_goal", "doses"} <= names
     assert all((figures / f"{name}.{kind}").stat().st_size > 1000 for name in names for kind in ("pdf", "png"))
 
 
@@ -94,12 +102,22 @@ def test_a_finished_run_does_nothing_again(finished: tuple[Path, Log]) -> None:
     assert {path: path.stat().st_mtime_ns for path in kept} == before
 
 
-def test_stages_done_alone_give_the_same_bytes(finished: tuple[Path, Log], tmp_path: Path) -> None:
+def test_stages_and_lenses_done_alone_give_the_same_bytes(finished: tuple[Path, Log], tmp_path: Path) -> None:
     directory = tmp_path / "again"
     train_stage(SMALL, directory, Log())
     record_stage(directory, Log())
-    probe_stage(directory, Log())
-    report_stage(directory, Log())
+    promised: dict[Lens, set[str]] = {
+        "intervene": {"steering", "necessity"},
+        "extract": {"extraction"},
+        "decode": {"emergence", "own-update", "coherence", "unit"},
+    }
+    seen = dict[Lens, set[str]]()
+    for lens, quantities in promised.items():
+        probe_stage(directory, Log(), [lens])
+        seen[lens] = set(read_table(directory / "results.csv").quantity)
+        assert quantities <= seen[lens]
+        report_stage(directory, Log())
+    assert not seen["intervene"] & {"extraction", "emergence", "coherence"}
     for name in ("results.csv", "ladder.json", "summary.json"):
         assert (directory / name).read_bytes() == (finished[0] / name).read_bytes(), name
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from worldprobe.activations import CommonBehaviour, record
-from worldprobe.agents import PLANTED
+from worldprobe.agents import PLANTED, EditableAgent
 from worldprobe.analysis import Labels, Steering, Stream, exchange_classes, find_decisions, steer
 from worldprobe.worlds import MemoryChain, TMaze, Unavailable, World, finite_core
 
@@ -28,9 +26,15 @@ def streams(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stream]:
     return found
 
 
+def planted(name: str, world: World) -> EditableAgent:
+    agent = PLANTED[name](world, CHANNELS, 7)
+    assert isinstance(agent, EditableAgent)
+    return agent
+
+
 def steered(streams: dict[str, Stream], name: str, agent: str) -> Steering:
     world, factor = WORLDS[name]
-    return steer(PLANTED[agent](world, CHANNELS, 7), streams[name], factor)
+    return steer(planted(agent, world), streams[name], factor)
 
 
 @pytest.mark.parametrize("name", WORLDS)
@@ -62,9 +66,9 @@ def test_agents_that_do_not_use_the_factor_are_not_steered(name: str, agent: str
 def test_agents_without_a_state_and_factors_that_decide_nothing_are_refused_in_words(streams: dict[str, Stream]) -> None:
     maze = WORLDS["T-Maze"][0]
     with pytest.raises(ValueError, match="carries nothing that can be edited"):
-        steer(PLANTED["clock"](maze, CHANNELS, 0), streams["T-Maze"], "goal")
+        steer(planted("clock", maze), streams["T-Maze"], "goal")
     with pytest.raises(ValueError, match="0 validation episodes have a step where another position would ask for another action"):
-        steer(PLANTED["belief"](maze, CHANNELS, 0), streams["T-Maze"], "position")
+        steer(planted("belief", maze), streams["T-Maze"], "position")
 
 
 @pytest.mark.parametrize("name", WORLDS)

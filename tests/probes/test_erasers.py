@@ -179,3 +179,30 @@ def test_what_cannot_be_erased_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"\x02\x00\x00\x00\x00\x00\x00\x00{}")
     with pytest.raises(ValueError, match="holds no eraser"):
         Eraser.load(tmp_path / "x.safetensors")
+
+
+@given(st.integers(0, 1000), st.integers(2, 4))
+def test_a_random_eraser_that_spares_the_concept_leaves_its_covariances(seed: int, n_classes: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(n_classes, size=600)
+    one_hot = np.eye(n_classes)[labels]
+    X = rng.normal(size=(600, 12)) @ np.diag(np.linspace(0.5, 3, 12)) + 2 * one_hot @ rng.normal(size=(n_classes, 12))
+    fitter = EraserFitter().update(X, one_hot)
+    leace = fitter.leace()
+    control = fitter.random(leace, seed, spare=True)
+    edited = control.transform(X)
+    assert control.rank == leace.rank
+    assert control.displacement(X) <= leace.displacement(X) * (1 + 1e-6)
+    centred = one_hot - one_hot.mean(axis=0)
+    np.testing.assert_allclose((edited - edited.mean(axis=0)).T @ centred, (X - X.mean(axis=0)).T @ centred, atol=1e-6 * len(X))
+
+
+def test_a_concept_that_takes_most_directions_leaves_the_rest_as_control_and_none_if_it_takes_all() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(5, size=400)
+    X = rng.normal(size=(400, 6)) + 3 * np.eye(5, 6)[labels]
+    fitter = EraserFitter().update(X, np.eye(5)[labels])
+    assert fitter.random(fitter.leace(), 0, spare=True).rank == 2
+    narrow = EraserFitter().update(X[:, :4], np.eye(5)[labels])
+    with pytest.raises(ValueError, match="the concept takes all 4 directions"):
+        narrow.random(narrow.leace(), 0, spare=True)

@@ -1,0 +1,69 @@
+"""What the agent's values imply about the law, as rows of the results table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from worldprobe.activations import replay
+from worldprobe.agents import Agent
+from worldprobe.analysis._bellman_inversion import QTable, invert_bellman
+from worldprobe.analysis._examine import Examination
+from worldprobe.analysis._extraction import ExtractedModel
+from worldprobe.analysis._measurement import Measurement, compared, not_compared
+from worldprobe.probes import Estimate
+from worldprobe.worlds import FiniteTables, FiniteWorld
+
+
+def extraction(examination: Examination) -> list[Measurement]:
+    """Invert the Bellman equation of the agent's values where the world is fully observed, and say why not elsewhere."""
+    world, cell = examination.world, replace(examination.cell("extraction", "none"), site="q")
+    factor = world.factor(world.headline.factor)
+    if not isinstance(world, FiniteWorld) or not is_fully_observed(world.tables):
+        reason = "values imply a law of states only where states are observed, and the world has finitely many of them"
+        return [not_compared(cell, factor, "TV", reason)]
+    try:
+        model = read_law(examination, examination.agent, world)
+    except ValueError as error:
+        return [not_compared(cell, factor, "TV", str(error))]
+    own = float(np.nanmean(model.total_variation(world.tables)))
+    floors = {"uniform law": float(np.nanmean(uniform_law(world.tables).total_variation(world.tables)))}
+    if examination.twins.own is not None:
+        floors["own init"] = float(np.nanmean(read_law(examination, examination.twins.own, world).total_variation(world.tables)))
+    counts = len(examination.stream.episodes), len(examination.stream.groups)
+    open_dimensions = "" if model.free_dimensions is None else f", {model.free_dimensions.max()} free dimensions at most"
+    law, value = f"{model.source}{open_dimensions}", _exact(own)
+    rows = [compared(replace(cell, floor=floor, law=law), factor, "TV", value, _exact(tv - own), *counts) for floor, tv in floors.items()]
+    planned = model.plan(world.tables, world.discount)
+    for floor, earned in (("optimum", planned.optimum), ("uniform policy", planned.uniform)):
+        here = replace(cell, quantity="extraction-planning", floor=floor, law=law)
+        rows.append(compared(here, factor, "return", _exact(planned.earned), _exact(planned.earned - earned), *counts))
+    return rows
+
+
+def read_law(examination: Examination, agent: Agent, world: FiniteWorld) -> ExtractedModel:
+    """Return the law that the mean of an agent's values in every state implies, by the optimality operator."""
+    recording, tables = examination.stream.recording, world.tables
+    q, state = replay(agent, recording, ("q",))["q"].astype(np.float64), np.asarray(recording["state/state"][:])
+    running = np.flatnonzero(~tables.terminal.numpy())
+    place = np.searchsorted(running, state)
+    visited = QTable.of_rows(q, place, np.zeros_like(state), examination.stream.groups, len(running), 1)
+    values = np.zeros((1, tables.n_states, tables.n_actions))
+    values[:, running] = visited.mean
+    return invert_bellman(QTable.exact(values), tables.reward.numpy()[None], world.discount, terminal=tables.terminal.numpy())
+
+
+def is_fully_observed(tables: FiniteTables) -> bool:
+    """Whether every running state has an observation of its own."""
+    likelihood = tables.observation[~tables.terminal]
+    return bool((likelihood.amax(1) > 1 - 1e-9).all()) and len(set(likelihood.argmax(1).tolist())) == len(likelihood)
+
+
+def uniform_law(tables: FiniteTables) -> ExtractedModel:
+    """Return the law that nobody needs a world for."""
+    return ExtractedModel(np.full(tuple(tables.transition.shape), 1 / tables.n_states), "uniform")
+
+
+def _exact(value: float) -> Estimate:
+    return Estimate(value, np.nan, np.nan, np.nan, True)
