@@ -33,6 +33,7 @@ from worldprobe.activations._record_in_world import record_in_world
 from worldprobe.activations._record_policy import record_policy
 from worldprobe.activations._recorder import Recorder
 from worldprobe.activations._replay import received_inputs, replay
+from worldprobe.activations._replay_policy import replay_policy
 from worldprobe.activations._streams import BEHAVIOURS, Actor, Behaviour, CommonBehaviour, EpsilonGreedy, Moment
 from worldprobe.activations._watched import SiteError
 
@@ -48,5 +49,5 @@ __all__ = [
     # one file, one recording of several
     "pack_recording", "merge_recordings", "describe_recording", "export_minari",
     # other networks on the same episodes
-    "replay", "received_inputs", "Forks", "fork_stream", "fork_core",
+    "replay", "replay_policy", "received_inputs", "Forks", "fork_stream", "fork_core",
 ]  # fmt: skip

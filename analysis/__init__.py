@@ -41,6 +41,7 @@ from worldprobe.analysis._erasing import (
     measure_necessity,
 )
 from worldprobe.analysis._examine import Examination, ExamineConfig, Twins
+from worldprobe.analysis._examine_recordings import examine_recordings
 from worldprobe.analysis._extracting import extraction
 from worldprobe.analysis._extraction import ExtractedModel, PlanningReturn
 from worldprobe.analysis._figures import draw_beliefs, plot_emergence, plot_model_share, plot_own_update, plot_return, plot_training
@@ -55,6 +56,7 @@ from worldprobe.analysis._measurement import Cell, LossSums, Measurement, Share,
 from worldprobe.analysis._networks import over_networks
 from worldprobe.analysis._neurons import neurons
 from worldprobe.analysis._own_update import Future, own_update
+from worldprobe.analysis._recorded_agent import RecordedAgent, RecordedWorld
 from worldprobe.analysis._report import write_report
 from worldprobe.analysis._run import probe_stage, record_stage, report_stage, run, train_stage
 from worldprobe.analysis._sources import Hidden, History, Joined, Lifted, Source
@@ -73,6 +75,10 @@ __all__ = [
     "Twins",
     "Stream",
     "Labels",
+    # recordings of anybody's agent, examined
+    "examine_recordings",
+    "RecordedAgent",
+    "RecordedWorld",
     # what a decoder sees, and the decoder
     "Source",
     "History",

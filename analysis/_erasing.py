@@ -30,7 +30,7 @@ class ErasingConfig:
     """Episodes of the agent's own that erasers are fitted on, and bits are measured on."""
     n_return_episodes: int = 2048
     """Episodes of every return."""
-    doses: tuple[float, ...] = (0.5, 0.75, 0.9, 0.99, 1.0)
+    doses: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     """Shares of the factor that are gone after an episode of mean length; at 1 all of it is, at every step."""
     max_rounds: int = 4
     """Erasers fitted, each on what the agent does under the one before."""

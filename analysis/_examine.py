@@ -16,7 +16,8 @@ from worldprobe.analysis._emergence import emergence, reweighted_emergence
 from worldprobe.analysis._floors import FloorConfig, floor_sources
 from worldprobe.analysis._measurement import Cell, Measurement
 from worldprobe.analysis._own_update import Future, own_update
-from worldprobe.analysis._sources import Hidden, History, Joined
+from worldprobe.analysis._recorded_agent import RecordedAgent
+from worldprobe.analysis._sources import Hidden, History, Joined, Kept
 from worldprobe.analysis._stream import Stream
 from worldprobe.analysis._sufficiency import sufficiency
 from worldprobe.worlds import Unavailable, World, finite_core
@@ -48,13 +49,13 @@ class ExamineConfig:
 class Twins:
     """Networks that were never trained on the reward, compared with the agent on the same streams."""
 
-    own: Agent | None = None
+    own: Agent | RecordedAgent | None = None
     """The agent's own initialisation."""
-    fresh: tuple[Agent, ...] = ()
+    fresh: tuple[Agent | RecordedAgent, ...] = ()
     """Other initialisations; 19 make one rank test at 5 %."""
-    noise: tuple[Agent, ...] = ()
+    noise: tuple[Agent | RecordedAgent, ...] = ()
     """The initialisation moved by Gaussian noise of the norm of the training displacement; 19 likewise."""
-    echo: tuple[Agent, ...] = ()
+    echo: tuple[Agent | RecordedAgent, ...] = ()
     """Echo-state reservoirs over a range of gains: the best that mere memory does (printed; no rung stands on them)."""
 
 
@@ -65,7 +66,7 @@ class Examination:
     Parts are computed when asked for and share floors, folds and forks, so that every difference is paired.
     """
 
-    agent: Agent
+    agent: Agent | RecordedAgent
     stream: Stream
     name: str
     """Name of the stream: "own" or "common"."""
@@ -77,15 +78,22 @@ class Examination:
         """The world the stream was recorded in."""
         return self.stream.world
 
+    def site(self, agent: Agent | RecordedAgent, site: str | None = None) -> Hidden | Kept:
+        """Return a site of the agent or of a twin on this stream, by default the headline's."""
+        name = site or self.world.headline.site
+        if not isinstance(agent, RecordedAgent):
+            return Hidden(self.stream, agent, name)
+        return Kept(self.stream, agent.name, agent.activations(self.name, name), name)
+
     @cached_property
-    def hidden(self) -> Hidden:
+    def hidden(self) -> Hidden | Kept:
         """The agent's headline site on this stream."""
-        return Hidden(self.stream, self.agent, self.world.headline.site)
+        return self.site(self.agent)
 
     @cached_property
     def floors(self) -> dict[str, Decoder]:
         """Decoders of every form of both floors."""
-        own = None if self.twins.own is None else Hidden(self.stream, self.twins.own, self.world.headline.site)
+        own = None if self.twins.own is None else self.site(self.twins.own)
         sources = floor_sources(self.stream, own, self.hidden.rows(0).shape[1], self.config.floors)
         return {name: Decoder(source) for name, source in sources.items()}
 
@@ -124,9 +132,11 @@ class Examination:
         forms = [name for name in self.floors if name.startswith(f"{floor} ")]
         return min(forms, key=lambda name: self.floors[name].validation_loss[factor])
 
-    def follow(self, network: Agent, quantity: str, name: str, step: int = -1, site: str | None = None) -> list[Measurement]:
+    def follow(
+        self, network: Agent | RecordedAgent, quantity: str, name: str, step: int = -1, site: str | None = None
+    ) -> list[Measurement]:
         """Measure another network, or another site, on this stream, briefly: its state and its own update beyond F0, read linearly."""
-        hidden, floor = Hidden(self.stream, network, site or self.hidden.site), Decoder(History(self.stream))
+        hidden, floor = self.site(network, site), Decoder(History(self.stream))
         cell = Cell(quantity, name, self.name, hidden.site, "F0 linear", step=step)
         measured = emergence(floor, Decoder(Joined(floor.source, hidden)), cell)
         if self.can_fork:
@@ -139,15 +149,15 @@ class Examination:
         ours = self.joined["F0 linear"]
         return [m for name, twin in self._twins() for m in emergence(self._with_input(twin), ours, self.cell("training", name))]
 
-    def _twins(self) -> Iterable[tuple[str, Agent]]:
+    def _twins(self) -> Iterable[tuple[str, Agent | RecordedAgent]]:
         if self.twins.own is not None:
             yield "own init", self.twins.own
         yield from ((f"fresh {index:02d}", twin) for index, twin in enumerate(self.twins.fresh))
         yield from ((f"noise {index:02d}", twin) for index, twin in enumerate(self.twins.noise))
         yield from ((twin.name, twin) for twin in self.twins.echo)
 
-    def _with_input(self, agent: Agent) -> Decoder:
-        return Decoder(Joined(History(self.stream), Hidden(self.stream, agent, self.hidden.site)))
+    def _with_input(self, agent: Agent | RecordedAgent) -> Decoder:
+        return Decoder(Joined(History(self.stream), self.site(agent)))
 
     def sufficiency(self) -> list[Measurement]:
         """Tests of predictive state representations, under the world's law and under counterfeit ones."""
@@ -173,8 +183,8 @@ class Examination:
 
     @property
     def can_fork(self) -> bool:
-        """Whether the world can be forked beside the core and filtered exactly."""
-        return {"simulation", "belief"} <= self.world.gives
+        """Whether the world can be forked beside the core, and filtered exactly."""
+        return {"simulation", "belief"} <= self.world.gives and not isinstance(self.agent, RecordedAgent)
 
     @cached_property
     def future(self) -> Future:
@@ -202,7 +212,7 @@ class Examination:
         own, refit = self._on_forks(self.decoder), self.decoder.refit_losses(self.future.forks, self.future.targets)
         floors = {name: self._on_forks(decoder) for name, decoder in self.floors.items()}
         if self.twins.own is not None:
-            floors["own init"] = self._on_forks(Decoder(Hidden(self.stream, self.twins.own, self.hidden.site)))
+            floors["own init"] = self._on_forks(Decoder(self.site(self.twins.own)))
         frozen = [m for name, floor in floors.items() for m in own_update(self.future, floor, own, self.cell("own-update", name))]
         again = self.floors["F0 linear"].refit_losses(self.future.forks, self.future.targets)
         return self._with_best(frozen) + own_update(self.future, again, refit, self.cell("own-update-refit", "F0 linear"))

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from worldprobe.activations import replay
 from worldprobe.agents import Agent
 from worldprobe.analysis._bellman_inversion import QTable, invert_bellman
 from worldprobe.analysis._examine import Examination
 from worldprobe.analysis._extraction import ExtractedModel
 from worldprobe.analysis._measurement import Measurement, compared, not_compared
+from worldprobe.analysis._recorded_agent import RecordedAgent
 from worldprobe.probes import Estimate
 from worldprobe.worlds import FiniteTables, FiniteWorld
 
@@ -25,8 +25,8 @@ def extraction(examination: Examination) -> list[Measurement]:
         return [not_compared(cell, factor, "TV", reason)]
     try:
         model = read_law(examination, examination.agent, world)
-    except ValueError as error:
-        return [not_compared(cell, factor, "TV", str(error))]
+    except (ValueError, KeyError) as error:
+        return [not_compared(cell, factor, "TV", str(error.args[0]))]
     own = float(np.nanmean(model.total_variation(world.tables)))
     floors = {"uniform law": float(np.nanmean(uniform_law(world.tables).total_variation(world.tables)))}
     if examination.twins.own is not None:
@@ -42,10 +42,10 @@ def extraction(examination: Examination) -> list[Measurement]:
     return rows
 
 
-def read_law(examination: Examination, agent: Agent, world: FiniteWorld) -> ExtractedModel:
+def read_law(examination: Examination, agent: Agent | RecordedAgent, world: FiniteWorld) -> ExtractedModel:
     """Return the law that the mean of an agent's values in every state implies, by the optimality operator."""
     recording, tables = examination.stream.recording, world.tables
-    q, state = replay(agent, recording, ("q",))["q"].astype(np.float64), np.asarray(recording["state/state"][:])
+    q, state = examination.site(agent, "q").rows(0).astype(np.float64), np.asarray(recording["state/state"][:])
     running = np.flatnonzero(~tables.terminal.numpy())
     place = np.searchsorted(running, state)
     visited = QTable.of_rows(q, place, np.zeros_like(state), examination.stream.groups, len(running), 1)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldprobe.analysis._labels import Array
-from worldprobe.analysis._sources import Hidden, History, Joined, Lifted, Source
+from worldprobe.analysis._sources import History, Joined, Lifted, Source
 from worldprobe.analysis._stream import VALIDATION, Stream
 from worldprobe.probes import FLOOR_FORMS, LEAST_FLOOR_UNITS, FeatureMap, FloorForm, choose_window, fit_floor_maps
 
@@ -29,7 +29,7 @@ class FloorConfig:
     """Seed of random features and trained forms."""
 
 
-def floor_sources(stream: Stream, own_initialisation: Hidden | None, width: int, config: FloorConfig) -> dict[str, Source]:
+def floor_sources(stream: Stream, own_initialisation: Source | None, width: int, config: FloorConfig) -> dict[str, Source]:
     """Return every form of F0 and F1 by name, "F0 linear" to "F1 mlp".
 
     F0 is the present input and the step number; F1 adds a window of the past, its length chosen on validation episodes, and

@@ -16,6 +16,7 @@ from worldprobe.analysis._erasing import DoseResponse, ErasingConfig, Necessity,
 from worldprobe.analysis._examine import Examination
 from worldprobe.analysis._measurement import Cell, Measurement, compared, not_compared
 from worldprobe.analysis._neurons import whole_episodes
+from worldprobe.analysis._recorded_agent import RecordedAgent
 from worldprobe.analysis._steering import SteeringConfig, steer
 from worldprobe.analysis._unit_information import silence_units
 from worldprobe.probes import UNIT_SCORES, Estimate, t_interval
@@ -41,15 +42,16 @@ def coherence(examination: Examination) -> list[Measurement]:
     cell = examination.cell("coherence", "chance")
     try:
         core = finite_core(stream.world)
-    except Unavailable as error:
-        return [not_compared(cell, headline, "AUC", str(error))]
+        examination.site(examination.agent, "q")
+    except (Unavailable, KeyError) as error:
+        return [not_compared(cell, headline, "AUC", str(error.args[0]))]
     rows = whole_episodes(stream.groups, MAX_COHERENT_ROWS, examination.config.seed)
     beliefs, groups = np.asarray(stream.recording["belief/state"][:][rows], np.float64), stream.groups[rows]
     values = solve_pomdp(core, stream.recording.channels).policy.q_values({"state": torch.from_numpy(beliefs)}).numpy()
     optimal, measured = optimal_actions(values), list[Measurement]()
 
-    def of(agent: Agent, site: str) -> Coherence:
-        content = replay(agent, stream.recording, (site,))[site][rows].astype(np.float64)
+    def of(agent: Agent | RecordedAgent, site: str) -> Coherence:
+        content = examination.site(agent, site).rows(0)[rows].astype(np.float64)
         return measure_coherence(content, beliefs, optimal, groups, random_state=examination.config.seed)
 
     for site in ("q", examination.hidden.site):
@@ -95,6 +97,8 @@ def steering(examination: Examination, config: SteeringConfig) -> list[Measureme
 def _editable(examination: Examination) -> EditableAgent:
     """Return the agent, if its state can be edited."""
     agent = examination.agent
+    if isinstance(agent, RecordedAgent):
+        raise Unavailable(f"of agent {agent.name!r} there are only recordings, which cannot be edited")
     if not isinstance(agent, EditableAgent) or not agent.carried:
         raise Unavailable(f"agent {agent.name!r} carries nothing that its values follow from, so that nothing can be edited")
     return agent

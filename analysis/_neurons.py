@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from worldprobe.analysis._examine import Examination
 from worldprobe.analysis._measurement import Measurement, compared
-from worldprobe.analysis._sources import Hidden
 from worldprobe.analysis._unit_information import UnitInformation, unit_information
 from worldprobe.probes import Estimate
 
@@ -35,7 +34,7 @@ def neurons(examination: Examination) -> list[Measurement]:
         stream.t[rows],
         stream.groups[rows],
         horizons,
-        [Hidden(stream, twin, headline.site).rows(0)[rows] for twin in examination.twins.fresh],
+        [examination.site(twin).rows(0)[rows] for twin in examination.twins.fresh],
         N_SESSIONS,
         examination.config.seed,
     )

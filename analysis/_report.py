@@ -46,7 +46,8 @@ def draw_figures(findings: Findings) -> dict[str, tuple[Figure, str]]:
             figure, ax = plt.subplots(figsize=(6.4, 3.0), layout="constrained")
             plot_steering(table, ax).legend(loc="center left", bbox_to_anchor=(1, 0.5))
             figures["steering"] = (figure, STEERING_CAPTION)
-        figures["training"] = (_training_figure(findings), TRAINING_CAPTION)
+        if findings.summary["training"]:
+            figures["training"] = (_training_figure(findings), TRAINING_CAPTION)
         for factor in findings.factors:
             if factor.size <= LARGEST_DRAWN and f"0/{factor.name}/decoded" in findings.examples:
                 caption = (

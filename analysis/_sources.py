@@ -19,6 +19,7 @@ from worldprobe.agents import Agent, agent_inputs
 from worldprobe.analysis._labels import Array
 from worldprobe.analysis._stream import Stream
 from worldprobe.probes import FeatureMap, history_windows
+from worldprobe.worlds import Unavailable
 
 FitMaps = Callable[[Array, Array, NDArray[np.int64], NDArray[np.int64]], list[FeatureMap]]
 """Learns one map per fold, on the other folds, from features (n, p), labels (n, m), folds (n,) and episodes (n,)."""
@@ -84,6 +85,21 @@ class Hidden(Source):
     def forks(self, forks: Forks, fold: int) -> Array:
         """Return the site after each forked step, from the agent's own state at the row."""
         return fork_core(self.agent, forks, self._replayed["core.state"][forks.rows], (self.site,))[self.site]
+
+
+class Kept(Source):
+    """Activations that are there, of an agent that is not: the rows of a recording alone."""
+
+    def __init__(self, stream: Stream, name: str, values: Array, site: str = "core.h") -> None:
+        self.name, self.stream, self._values, self.site = name, stream, values, site
+
+    def rows(self, fold: int) -> Array:
+        """Return the same activations for every fold."""
+        return self._values
+
+    def forks(self, forks: Forks, fold: int) -> Array:
+        """Refuse: nobody is there to step."""
+        raise Unavailable(f"of {self.name!r} there are only recordings, which cannot be stepped along forks")
 
 
 class Joined(Source):

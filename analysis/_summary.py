@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from worldprobe.activations import package_versions, recorded_belief
 from worldprobe.agents import evaluate_return, load_checkpoint
 from worldprobe.analysis._cells import STREAMS, examined, network_directory, open_stream
 from worldprobe.analysis._config import RunConfig, command_line
-from worldprobe.analysis._emergence import MIN_EPISODES, bayes_losses, visits
+from worldprobe.analysis._emergence import MIN_EPISODES, VisitCounts, bayes_losses, visits
 from worldprobe.analysis._examine import Examination
 from worldprobe.analysis._stream import Stream
 from worldprobe.worlds import ParticleWorld, World, solve_pomdp
@@ -31,9 +32,9 @@ def summarise(directory: Path, config: RunConfig, common: Examination) -> dict[s
         "factors": [asdict(factor) for factor in world.factors],
         "facts": [*_facts(directory, config, world), *_ceiling_error(common.stream)],
         "training": _training(directory, world),
-        "visits": [row for stream in STREAMS for row in _visits(directory, config, world, stream)],
-        "why_not": _why_not(world),
-        "missing": _missing(world, common),
+        "visits": [row for stream in STREAMS for row in visit_rows(stream, world, visits(open_stream(directory, config, world, stream)))],
+        "why_not": why_not(world),
+        "missing": missing(world, common),
         "commands": _commands(config),
         "config": config.to_json(),
         "versions": package_versions(),
@@ -83,8 +84,8 @@ def _training(directory: Path, world: World) -> dict[str, Any]:
     }
 
 
-def _visits(directory: Path, config: RunConfig, world: World, stream: str) -> list[dict[str, Any]]:
-    """Rows of the table of visits."""
+def visit_rows(stream: str, world: World, counted: Mapping[str, VisitCounts]) -> list[dict[str, Any]]:
+    """Return rows of the table of visits."""
     return [
         {
             "stream": stream,
@@ -95,11 +96,11 @@ def _visits(directory: Path, config: RunConfig, world: World, stream: str) -> li
             f"in fewer than {MIN_EPISODES} episodes": counts.n_rare,
             "episodes of the rarest": int(counts.n_episodes.min()),
         }
-        for name, counts in visits(open_stream(directory, config, world, stream)).items()
+        for name, counts in counted.items()
     ]
 
 
-def _why_not(world: World) -> dict[str, str]:
+def why_not(world: World) -> dict[str, str]:
     """Why a figure may be absent."""
     return {
         "own_update": "the own-update score needs a world that can be forked and filtered exactly; " + _lacks(world),
@@ -115,7 +116,7 @@ def _lacks(world: World) -> str:
     return f"{world.name} gives no {', no '.join(lacking)}." if lacking else f"in {world.name} no share was estimable."
 
 
-def _missing(world: World, common: Examination) -> list[str]:
+def missing(world: World, common: Examination) -> list[str]:
     """What a reader might look for and does not find, with the reason."""
     lines = list[str]()
     if "belief" not in world.gives:

@@ -21,7 +21,13 @@ MEMORY = {
 
 
 def test_every_example_is_run() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == MEMORY.keys()
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*MEMORY, "recurrent_ppo_report"}
+
+
+def test_a_learner_of_another_library_gets_its_report(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["recurrent_ppo_report.py"])
+    runpy.run_path(str(EXAMPLES / "recurrent_ppo_report.py"))
+    assert capsys.readouterr().out.splitlines()[-1] == "report.html"
 
 
 @pytest.mark.parametrize("name", MEMORY)
