@@ -53,6 +53,7 @@ from worldprobe.analysis._interventions import InterveneConfig, coherence, neces
 from worldprobe.analysis._labels import Labels
 from worldprobe.analysis._ladder import Rung, climb
 from worldprobe.analysis._measurement import Cell, LossSums, Measurement, Share, measure
+from worldprobe.analysis._memory_bits import MemoryConfig, memory_bits
 from worldprobe.analysis._networks import over_networks
 from worldprobe.analysis._neurons import neurons
 from worldprobe.analysis._own_update import Future, own_update
@@ -142,6 +143,7 @@ __all__ = [
     "necessity",
     "extraction",
     "neurons",
+    "memory_bits",
     # claims
     "Rung",
     "climb",
@@ -162,6 +164,7 @@ __all__ = [
     "StreamConfig",
     "BitsConfig",
     "InterveneConfig",
+    "MemoryConfig",
     "ConfigError",
     "LENSES",
     "Lens",

@@ -16,6 +16,7 @@ from worldprobe.analysis._extracting import extraction
 from worldprobe.analysis._interventions import coherence, necessity, steering
 from worldprobe.analysis._labels import Labels
 from worldprobe.analysis._measurement import Measurement
+from worldprobe.analysis._memory_bits import memory_bits
 from worldprobe.analysis._neurons import neurons
 from worldprobe.analysis._stream import Stream
 from worldprobe.worlds import World, make_world
@@ -61,7 +62,7 @@ def _decoded(directory: Path, config: RunConfig) -> list[str]:
     networks = network_names(config) if config.n_networks + config.n_yoked > 1 else []
     sites = [f"site {site}" for site in further_sites(config)]
     extra = ["codelength"] if config.codelength else []
-    return [*STREAMS, "bits", *extra, "coherence", "units", *networks, *sites, *checkpoints]
+    return [*STREAMS, "bits", "memory", *extra, "coherence", "units", *networks, *sites, *checkpoints]
 
 
 def further_sites(config: RunConfig) -> list[str]:
@@ -79,6 +80,8 @@ def measure_cell(directory: Path, config: RunConfig, name: str) -> list[Measurem
         return usable_bits(common, config.bits)
     if name == "codelength":
         return representation(common)
+    if name == "memory":
+        return memory_bits(examination(directory, config, "own"), config.bits, config.memory)
     if name == "units":
         return neurons(common)
     if name.startswith("erasing "):

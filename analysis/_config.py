@@ -13,6 +13,7 @@ from worldprobe.agents import ALGORITHMS, AnyConfig, NetworkConfig, PqnConfig, f
 from worldprobe.analysis._bits import BitsConfig
 from worldprobe.analysis._examine import ExamineConfig
 from worldprobe.analysis._interventions import InterveneConfig
+from worldprobe.analysis._memory_bits import MemoryConfig
 from worldprobe.analysis._tables import write_atomically
 from worldprobe.worlds import WORLDS, make_world
 
@@ -65,6 +66,8 @@ class RunConfig:
     """How it is probed."""
     bits: BitsConfig = field(default_factory=BitsConfig)
     """The families of probes that the second score, usable information in bits, is relative to."""
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    """How the bits that the task needs are counted."""
     intervene: InterveneConfig = field(default_factory=InterveneConfig)
     """How it is steered, and what is erased from it."""
 

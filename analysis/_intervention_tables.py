@@ -12,6 +12,7 @@ def make_intervention_tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the tables by name; one without rows was not measured."""
     return {
         "coherence": _coherence(table[table.quantity == "coherence"]),
+        "memory": _memory(table[table.quantity.isin(MEMORY)]),
         "units": _units(table[table.quantity == "unit"]),
         "extraction": _extraction(table),
         "steering": _steering(table),
@@ -36,6 +37,25 @@ def _coherence(rows: pd.DataFrame) -> pd.DataFrame:
             "AUC": f"{row.estimate:.3f}" if row.estimable else f"not estimable: {row.reason}",
             "beside": row.floor,
             "gain [95 %]": _interval(row) if row.estimable else "none",
+        }
+        for row in _records(rows)
+    )
+
+
+MEMORY = {
+    "bits-needed": "needed",
+    "bits-had": "had: usable information of h about the good actions, given o",
+    "bits-surplus": "surplus: of h about the state, given the good actions and o",
+}
+"""Quantities, and what they are called."""
+
+
+def _memory(rows: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "bits": MEMORY[row.quantity],
+            "by": row.floor,
+            "value [95 %, or bounds]": f"{row.estimate:.3f} [{row.lower:.3f}, {row.upper:.3f}]" if row.estimable else f"none: {row.reason}",
         }
         for row in _records(rows)
     )

@@ -15,6 +15,7 @@ from worldprobe.worlds._as_gymnasium import WorldEnv
 from worldprobe.worlds._belief_policy import BeliefPolicy, LookaheadPolicy, StatePolicy
 from worldprobe.worlds._bouncing_ball import BouncingBall, BouncingBallConfig
 from worldprobe.worlds._cartpole import CartPole, CartPolePhysics
+from worldprobe.worlds._controllers import Controller, SmallestController, evaluate_controllers, find_smallest_controller
 from worldprobe.worlds._driver import Driver, DriverStep, VectorDriver
 from worldprobe.worlds._filter import FiniteFilter
 from worldprobe.worlds._finite import FiniteWorld
@@ -34,6 +35,7 @@ from worldprobe.worlds._memory_chain import MemoryChain
 from worldprobe.worlds._minigrid import minigrid_memory
 from worldprobe.worlds._mountain_hike import MountainHike, MountainHikeConfig
 from worldprobe.worlds._particles import ParticleCollapseWarning, ParticleFilter, ParticleWorld
+from worldprobe.worlds._partitions import bisimulation, optimal_sets, q_irrelevance
 from worldprobe.worlds._pendulum import Pendulum, PendulumPhysics
 from worldprobe.worlds._pomdp import PomdpSolution, finite_core, solve_pomdp
 from worldprobe.worlds._popgym import popgym_repeat
@@ -81,6 +83,8 @@ __all__ = [
     "RandomWorld", "RandomConfig", "RoomGoals", "RoomGoalsConfig", "RoomObjects", "RoomObjectsConfig", "with_tasks", "TaskWorld",
     # what is optimal in them, and what for
     "solve_mdp", "MdpSolution", "solve_mdp_horizon", "HorizonSolution", "solve_rewards", "successor_representation",
+    "find_smallest_controller", "SmallestController", "Controller", "evaluate_controllers",
+    "bisimulation", "q_irrelevance", "optimal_sets",
     "solve_pomdp", "PomdpSolution", "finite_core", "BeliefPolicy", "StatePolicy", "LookaheadPolicy", "factor_relevance",
     # smooth worlds
     "ParticleWorld", "ParticleFilter", "ParticleCollapseWarning", "SmoothWorld",

@@ -15,6 +15,7 @@ from worldprobe.analysis import (
     FloorConfig,
     InterveneConfig,
     Lens,
+    MemoryConfig,
     RunConfig,
     SteeringConfig,
     StreamConfig,
@@ -41,6 +42,7 @@ SMALL = RunConfig(
         n_twins=2,
         floors=FloorConfig(mlp_epochs=1, max_width=60),
     ),
+    memory=MemoryConfig(max_states=2, n_restarts=2),
     intervene=InterveneConfig(
         SteeringConfig(scales=(1.0,), n_draws=2, n_returns=50),
         ErasingConfig(n_episodes=32, n_return_episodes=64, doses=(0.5, 1.0), max_rounds=1, n_controls=1),
@@ -109,7 +111,7 @@ def test_stages_and_lenses_done_alone_give_the_same_bytes(finished: tuple[Path, 
     promised: dict[Lens, set[str]] = {
         "intervene": {"steering", "necessity"},
         "extract": {"extraction"},
-        "decode": {"emergence", "own-update", "coherence", "unit"},
+        "decode": {"emergence", "own-update", "coherence", "unit", "bits-had"},
     }
     seen = dict[Lens, set[str]]()
     for lens, quantities in promised.items():
