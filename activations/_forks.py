@@ -41,6 +41,8 @@ class Forks:
     """bool (n_forks, horizon): whether the episode goes on after each action."""
     factors: dict[str, Array]
     """Each factor after each action: int64 (n_forks, horizon), or float (n_forks, horizon, size)."""
+    states: dict[str, Array]
+    """The world's state after each action, leaf by leaf (n_forks, horizon, ...)."""
     expected: dict[str, Array]
     """E[factor | b], float32 (n_forks, horizon, size), with the exact belief started at the row's b_t and updated by the law
     that was stepped: the ceiling. Empty where the world gives no belief."""
@@ -63,12 +65,19 @@ class Forks:
             observation=self.observation[chosen],
             alive=self.alive[chosen],
             factors={name: values[chosen] for name, values in self.factors.items()},
+            states={name: values[chosen] for name, values in self.states.items()},
             expected={name: values[chosen] for name, values in self.expected.items()},
         )
 
 
 def fork_stream(
-    world: World, recording: Recording, rows: Array, horizon: int, generator: torch.Generator, law: World | None = None
+    world: World,
+    recording: Recording,
+    rows: Array,
+    horizon: int,
+    generator: torch.Generator,
+    law: World | None = None,
+    actions: Array | None = None,
 ) -> Forks:
     """Step the world from recorded states under actions drawn uniformly, whatever any policy would choose.
 
@@ -90,6 +99,8 @@ def fork_stream(
         Source of all chance.
     law : World, optional
         A counterfeit with the states, observations and rewards of `world`; by default `world` itself.
+    actions : ndarray, optional
+        int64 (n_forks, horizon): what is done instead of drawn actions. Equal generators then give equal noise.
 
     Returns
     -------
@@ -102,7 +113,7 @@ def fork_stream(
     RecordingError
         If the recording is of another world.
     ValueError
-        If `horizon` is below 1.
+        If `horizon` is below 1, or `actions` do not fit.
 
     Examples
     --------
@@ -122,7 +133,7 @@ def fork_stream(
     """
     law = law or world
     _check_origin(world, recording, horizon)
-    action = torch.randint(world.n_actions, (len(rows), horizon), generator=generator)
+    action = _actions(actions, world, len(rows), horizon, generator)
     front = _front(world, law, recording, rows, generator)
     steps = [front.advance(action[:, step], generator) for step in range(horizon)]
     return Forks(
@@ -133,6 +144,7 @@ def fork_stream(
         observation=_column(steps, "observation"),
         alive=_column(steps, "alive"),
         factors={name: _column(steps, f"factor/{name}") for name in front.factor_names},
+        states={name: _column(steps, f"state/{name}") for name in front.state},
         expected={name: _column(steps, f"expected/{name}") for name in front.factor_names if front.belief},
     )
 
@@ -229,10 +241,21 @@ class _Front:
 
     def _truth(self) -> dict[str, Tensor]:
         factors = {f"factor/{name}": values for name, values in self.world.factor_values(self.state).items()}
+        factors |= {f"state/{name}": leaf for name, leaf in self.state.items()}
         if not self.belief_filter:
             return factors
         expected = self.world.expect_factors(self.belief)
         return factors | {f"expected/{name}": values.float() for name, values in expected.items()}
+
+
+def _actions(given: Array | None, world: World, n_forks: int, horizon: int, generator: torch.Generator) -> Tensor:
+    """Return what is done in each fork and step, int64 (n_forks, horizon)."""
+    if given is None:
+        return torch.randint(world.n_actions, (n_forks, horizon), generator=generator)
+    actions = torch.from_numpy(np.ascontiguousarray(given))
+    if tuple(actions.shape) != (n_forks, horizon) or not ((actions >= 0) & (actions < world.n_actions)).all():
+        raise ValueError(f"actions must be numbers below {world.n_actions} of shape {(n_forks, horizon)}; got {tuple(actions.shape)}")
+    return actions
 
 
 def _front(world: World, law: World, recording: Recording, rows: Array, generator: torch.Generator) -> _Front:

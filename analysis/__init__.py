@@ -48,6 +48,7 @@ from worldprobe.analysis._figures import draw_beliefs, plot_emergence, plot_mode
 from worldprobe.analysis._findings import Findings
 from worldprobe.analysis._floors import FloorConfig
 from worldprobe.analysis._goal_queries import Chooser, GoalQuery, myopic_chooser, optimal_chooser, query_goals
+from worldprobe.analysis._gradients import Gradients, measure_gradients
 from worldprobe.analysis._intervention_figures import plot_doses, plot_steering
 from worldprobe.analysis._interventions import InterveneConfig, coherence, necessity, steering
 from worldprobe.analysis._labels import Labels
@@ -114,6 +115,9 @@ __all__ = [
     "Chooser",
     "optimal_chooser",
     "myopic_chooser",
+    # gradients of the model
+    "measure_gradients",
+    "Gradients",
     # coherence
     "measure_coherence",
     "Coherence",

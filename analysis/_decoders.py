@@ -62,14 +62,19 @@ class Decoder:
         losses = [self.stream.labels.losses(self.stream.targets[rows], prediction) for prediction in predictions]
         return {name: float(np.mean([loss[name].mean() for loss in losses])) for name in self.stream.labels.columns}
 
-    def fork_losses(self, forks: Forks, targets: Array) -> Losses:
-        """Return the squared error of the frozen decoder after each forked step; `targets` is (n_forks, horizon, width)."""
-        folds, predictions = self.stream.folds[forks.rows], np.empty(targets.shape)
+    def fork_predictions(self, forks: Forks) -> NDArray[np.float64]:
+        """Return what the frozen decoder reads after each forked step, (n_forks, horizon, labels.width)."""
+        folds, shape = self.stream.folds[forks.rows], (forks.horizon, self.stream.labels.width)
+        predictions = np.empty((len(forks), *shape))
         for fold, probe in enumerate(self._probes):
             chosen = np.flatnonzero(folds == fold)
             features = self.source.forks(forks.take(chosen), fold)
-            predictions[chosen] = probe.predict(features.reshape(-1, features.shape[-1])).reshape(len(chosen), *targets.shape[1:])
-        return self.stream.labels.losses(targets, predictions)
+            predictions[chosen] = probe.predict(features.reshape(-1, features.shape[-1])).reshape(len(chosen), *shape)
+        return predictions
+
+    def fork_losses(self, forks: Forks, targets: Array) -> Losses:
+        """Return the squared error of the frozen decoder after each forked step; `targets` is (n_forks, horizon, width)."""
+        return self.stream.labels.losses(targets, self.fork_predictions(forks))
 
     def refit_losses(self, forks: Forks, targets: Array) -> Losses:
         """Return the squared error of decoders fitted anew on the forked states of each step, cross-fitted over the same folds."""
