@@ -26,6 +26,7 @@ from worldprobe.analysis._answer import answer
 from worldprobe.analysis._bellman_inversion import QTable, invert_bellman
 from worldprobe.analysis._bits import BitsConfig, usable_bits
 from worldprobe.analysis._cells import LENSES, Lens
+from worldprobe.analysis._closed_loop import closed_loop
 from worldprobe.analysis._coherence import Coherence, measure_coherence, optimal_actions
 from worldprobe.analysis._config import ConfigError, RunConfig, StreamConfig, command_line, preset, read_config
 from worldprobe.analysis._counterfactual import Decisions, exchange_classes, find_decisions
@@ -47,6 +48,7 @@ from worldprobe.analysis._extraction import ExtractedModel, PlanningReturn
 from worldprobe.analysis._figures import draw_beliefs, plot_emergence, plot_model_share, plot_own_update, plot_return, plot_training
 from worldprobe.analysis._findings import Findings
 from worldprobe.analysis._floors import FloorConfig
+from worldprobe.analysis._further_updates import further_updates
 from worldprobe.analysis._goal_queries import Chooser, GoalQuery, myopic_chooser, optimal_chooser, query_goals
 from worldprobe.analysis._gradients import Gradients, measure_gradients
 from worldprobe.analysis._intervention_figures import plot_doses, plot_steering
@@ -61,12 +63,14 @@ from worldprobe.analysis._own_update import Future, own_update
 from worldprobe.analysis._recorded_agent import RecordedAgent, RecordedWorld
 from worldprobe.analysis._report import write_report
 from worldprobe.analysis._run import probe_stage, record_stage, report_stage, run, train_stage
+from worldprobe.analysis._simulation import Simulation, simulation_similarity
 from worldprobe.analysis._sources import Hidden, History, Joined, Lifted, Source
 from worldprobe.analysis._steering import Steering, SteeringConfig, steer
 from worldprobe.analysis._stream import Stream
 from worldprobe.analysis._successor_inversion import invert_successor_features, read_predictions
 from worldprobe.analysis._sufficiency import sufficiency
 from worldprobe.analysis._tables import as_table, read_table
+from worldprobe.analysis._transitions import transitions
 from worldprobe.analysis._unit_information import Ablations, UnitInformation, ablate_units, unit_information
 
 __all__ = [
@@ -115,6 +119,10 @@ __all__ = [
     "Chooser",
     "optimal_chooser",
     "myopic_chooser",
+    # the own update, further
+    "closed_loop",
+    "simulation_similarity",
+    "Simulation",
     # gradients of the model
     "measure_gradients",
     "Gradients",
@@ -148,6 +156,8 @@ __all__ = [
     "extraction",
     "neurons",
     "memory_bits",
+    "transitions",
+    "further_updates",
     # claims
     "Rung",
     "climb",

@@ -13,12 +13,14 @@ from worldprobe.analysis._codelength import representation
 from worldprobe.analysis._config import RunConfig
 from worldprobe.analysis._examine import Examination, Twins
 from worldprobe.analysis._extracting import extraction
+from worldprobe.analysis._further_updates import further_updates
 from worldprobe.analysis._interventions import coherence, necessity, steering
 from worldprobe.analysis._labels import Labels
 from worldprobe.analysis._measurement import Measurement
 from worldprobe.analysis._memory_bits import memory_bits
 from worldprobe.analysis._neurons import neurons
 from worldprobe.analysis._stream import Stream
+from worldprobe.analysis._transitions import transitions
 from worldprobe.worlds import World, make_world
 
 STREAMS = ("common", "own")
@@ -62,7 +64,7 @@ def _decoded(directory: Path, config: RunConfig) -> list[str]:
     networks = network_names(config) if config.n_networks + config.n_yoked > 1 else []
     sites = [f"site {site}" for site in further_sites(config)]
     extra = ["codelength"] if config.codelength else []
-    return [*STREAMS, "bits", "memory", *extra, "coherence", "units", *networks, *sites, *checkpoints]
+    return [*STREAMS, "bits", "memory", *extra, "coherence", "further updates", "transitions", "units", *networks, *sites, *checkpoints]
 
 
 def further_sites(config: RunConfig) -> list[str]:
@@ -82,6 +84,10 @@ def measure_cell(directory: Path, config: RunConfig, name: str) -> list[Measurem
         return representation(common)
     if name == "memory":
         return memory_bits(examination(directory, config, "own"), config.bits, config.memory)
+    if name == "further updates":
+        return further_updates(common)
+    if name == "transitions":
+        return transitions(examination(directory, config, "own"))
     if name == "units":
         return neurons(common)
     if name.startswith("erasing "):

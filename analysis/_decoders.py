@@ -64,13 +64,25 @@ class Decoder:
 
     def fork_predictions(self, forks: Forks) -> NDArray[np.float64]:
         """Return what the frozen decoder reads after each forked step, (n_forks, horizon, labels.width)."""
-        folds, shape = self.stream.folds[forks.rows], (forks.horizon, self.stream.labels.width)
-        predictions = np.empty((len(forks), *shape))
-        for fold, probe in enumerate(self._probes):
+        folds = self.stream.folds[forks.rows]
+        predictions = np.empty((len(forks), forks.horizon, self.stream.labels.width))
+        for fold in range(len(self._probes)):
             chosen = np.flatnonzero(folds == fold)
-            features = self.source.forks(forks.take(chosen), fold)
-            predictions[chosen] = probe.predict(features.reshape(-1, features.shape[-1])).reshape(len(chosen), *shape)
+            predictions[chosen] = self._read(fold, self.source.forks(forks.take(chosen), fold))
         return predictions
+
+    def read_forks(self, forks: Forks, features: Array) -> NDArray[np.float64]:
+        """Return what the frozen decoder reads from other features of the forks, (n_forks, horizon, width of the source)."""
+        folds = self.stream.folds[forks.rows]
+        predictions = np.empty((*features.shape[:2], self.stream.labels.width))
+        for fold in range(len(self._probes)):
+            predictions[folds == fold] = self._read(fold, features[folds == fold])
+        return predictions
+
+    def _read(self, fold: int, features: Array) -> NDArray[np.float64]:
+        """Apply the probe of one fold to features (n, horizon, width)."""
+        read: NDArray[np.float64] = self._probes[fold].predict(features.reshape(-1, features.shape[-1]))
+        return read.reshape(*features.shape[:2], -1)
 
     def fork_losses(self, forks: Forks, targets: Array) -> Losses:
         """Return the squared error of the frozen decoder after each forked step; `targets` is (n_forks, horizon, width)."""

@@ -12,6 +12,7 @@ def make_intervention_tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the tables by name; one without rows was not measured."""
     return {
         "coherence": _coherence(table[table.quantity == "coherence"]),
+        "further": _further(table),
         "memory": _memory(table[table.quantity.isin(MEMORY)]),
         "units": _units(table[table.quantity == "unit"]),
         "extraction": _extraction(table),
@@ -39,6 +40,35 @@ def _coherence(rows: pd.DataFrame) -> pd.DataFrame:
             "gain [95 %]": _interval(row) if row.estimable else "none",
         }
         for row in _records(rows)
+    )
+
+
+FURTHER = {
+    "own-update-decoded": "closed loop: it sees what it reads itself, share of the belief pushed blind",
+    "own-update-withheld": "closed loop: it sees zeros, share of the belief pushed blind",
+    "simulation": "map to the filter and update commute, share",
+    "gradient by action": "response of the forked update to the action",
+    "gradient by state": "response of the forked update to the state",
+}
+"""Quantities, and what they are called."""
+
+
+def _further(table: pd.DataFrame) -> pd.DataFrame:
+    """The headline factor after one step and at the end."""
+    rows = table[table.quantity.isin(FURTHER) & (table.step == -1)]
+    if rows.empty:
+        return rows
+    measured = rows[rows.horizon.isin([1, rows.horizon.max()])]
+    return pd.DataFrame(
+        {
+            "what": FURTHER[row.quantity],
+            "who": row.agent,
+            "factor": row.factor if row.quantity.startswith("own") else "all",
+            "steps": row.horizon,
+            "score": row.floor,
+            "value [95 %]": f"{row.estimate:.2f} [{row.lower:.2f}, {row.upper:.2f}]" if row.estimable else f"not estimable: {row.reason}",
+        }
+        for row in _records(measured)
     )
 
 

@@ -26,6 +26,7 @@ def make_tables(findings: Findings) -> dict[str, pd.DataFrame]:
         "bits": _bits(table),
         "sites": _readable(table[table.quantity == "site"], ["site", "factor"]),
         "networks": _networks(table, findings.headline.horizon),
+        "transitions": _readable(table[table.quantity == "transition"], ["factor", "floor"]),
         "sufficiency": _sufficiency(table, findings.headline.streams),
         "visits": _visits(findings, table),
         **make_intervention_tables(table),

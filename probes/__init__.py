@@ -55,6 +55,7 @@ from worldprobe.probes._ridge import RidgeProbe
 from worldprobe.probes._similarity import linear_cka, representational_similarity, similarity_matrix
 from worldprobe.probes._splits import check_groups, group_folds
 from worldprobe.probes._storage import load_probe, save_probe
+from worldprobe.probes._transition import TRANSITION_CLAIMS, TRANSITION_FORMS, TransitionForm, TransitionProbe
 from worldprobe.probes._twins import TwinComparison, compare_twins
 from worldprobe.probes._ungrouped import UngroupedRowsWarning
 from worldprobe.probes._units import UNIT_SCORES, SparseProbe, UnitRanking, binned_information, equal_count_bins, rank_units
@@ -64,6 +65,7 @@ __all__ = [
     # estimators
     "RidgeProbe", "LogisticProbe", "MLPProbe", "RandomFeatures",
     "RankLimitedProbe", "SparseProbe",
+    "TransitionProbe", "TransitionForm", "TRANSITION_FORMS", "TRANSITION_CLAIMS",
     # sums that any number of ridge probes and erasers follow from
     "collect_moments", "FoldMoments",
     # files
