@@ -26,6 +26,7 @@ from worldprobe.agents._edited import Edit, EditableAgent, EditedAgent
 from worldprobe.agents._evaluate import EvaluationResult, evaluate_return
 from worldprobe.agents._from_json import added, from_json
 from worldprobe.agents._gates import GateWeights, check_fused, gru_gates, gru_update, lstm_cells, lstm_gates, lstm_update
+from worldprobe.agents._gpi import GpiAgent
 from worldprobe.agents._known_answers import PLANTED
 from worldprobe.agents._lambda_returns import lambda_returns
 from worldprobe.agents._learner import Learner, TrainingDivergedError
@@ -74,6 +75,7 @@ __all__ = [
     # what networks are compared with
     "untrained_twin", "fresh_initialisations", "weight_noise_twins", "echo_state_twins",
     # known answers
+    "GpiAgent",
     "PLANTED", "PlantedAgent", "BeliefAgent", "CodedBeliefAgent", "MemorylessAgent", "ClockAgent", "DriftingNoiseAgent",
     "reservoir_agent",
 ]  # fmt: skip

@@ -9,8 +9,9 @@ from worldprobe.agents._agent import count_inputs
 from worldprobe.agents._dense import draw_head, q_head
 from worldprobe.agents._network_config import NetworkConfig
 from worldprobe.agents._seeds import seeded_generator
+from worldprobe.agents._segments import SegmentBatch
 from worldprobe.agents._trunk import Trunk
-from worldprobe.worlds import World
+from worldprobe.worlds import TaskWorld, World
 
 
 class RecurrentQNetwork(Trunk):
@@ -40,6 +41,9 @@ class RecurrentQNetwork(Trunk):
     (torch.Size([2, 4]), torch.Size([2, 16]), ['core.0.c', 'core.0.gates.cell', 'core.0.gates.forget'])
     """
 
+    weights: Tensor
+    """Of several rewards, (n_rewards,): those that make up the world's own."""
+
     def __init__(
         self,
         config: NetworkConfig,
@@ -50,15 +54,51 @@ class RecurrentQNetwork(Trunk):
         observation_shape: tuple[int, ...] = (),
     ) -> None:
         super().__init__(config, input_size, n_actions, name, observation_shape)
-        self.head = q_head(self.core.output_size, config.head_sizes, n_actions, config.dueling)
+        self.n_rewards = config.n_rewards
+        self.head = q_head(self.core.output_size, config.head_sizes, self.n_rewards * n_actions, config.dueling)
+        if self.n_rewards > 1:
+            self.register_buffer("weights", torch.zeros(self.n_rewards))
+            self.sites["heads"] = self.n_rewards * n_actions
         if generator is not None:
             self._draw_trunk(generator)
             draw_head(self.head, generator)
 
-    def q_values(self, y: Tensor) -> Tensor:
-        """Return Q (..., n_actions) from the core's output (..., output_size)."""
-        q: Tensor = self.head(y)
-        return q
+    def heads(self, y: Tensor) -> Tensor:
+        """Return the values of every reward function (..., n_rewards, n_actions) from the core's output (..., output_size)."""
+        values: Tensor = self.head(y)
+        return values.view(*values.shape[:-1], self.n_rewards, self.n_actions)
+
+    def task(self, inputs: Tensor) -> Tensor:
+        """Return the weights of the reward functions (..., n_rewards) that it acts by when it takes in `inputs`."""
+        if self.config.acts_by == "own":
+            weights = self.weights if self.n_rewards > 1 else inputs.new_ones(1)
+            return weights.expand(*inputs.shape[:-1], -1)
+        end = self.input_size - self.n_actions - ("reward" in self.channels)
+        return inputs[..., end - self.n_rewards : end]
+
+    def q_values(self, y: Tensor, inputs: Tensor) -> Tensor:
+        """Return Q (..., n_actions) from the core's output (..., output_size): of several heads the sum, weighted by the task."""
+        if self.n_rewards == 1:
+            q: Tensor = self.head(y)
+            return q
+        return (self.task(inputs).unsqueeze(-1) * self.heads(y)).sum(-2)
+
+    def segment_heads(self, batch: SegmentBatch, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the values of every reward function, and the weights they are acted on by, by step and segment; differentiable.
+
+        Shapes (length + 1, n, n_rewards, n_actions) and (length + 1, n, n_rewards).
+        """
+        heads = self.heads(self.segment_features(batch, state))
+        return batch.on_grid(heads), batch.on_grid(self.task(batch.inputs))
+
+    @torch.no_grad()
+    def activations(self, inputs: Tensor, state: Tensor) -> dict[str, Tensor]:
+        """Return every site (T, n, width), and "core.state", over one unbroken stretch; no gradient."""
+        if self.n_rewards == 1:
+            return super().activations(inputs, state)
+        encoded = self.encoder(inputs)
+        y, core = self.core.record(encoded, state)
+        return {"encoder": encoded, **core, "q": self.q_values(y, inputs), "heads": self.head(y)}
 
 
 def make_network(world: World, config: NetworkConfig, seed: int, name: str = "network") -> RecurrentQNetwork:
@@ -75,9 +115,36 @@ def make_network(world: World, config: NetworkConfig, seed: int, name: str = "ne
 
 
 def draw_network(world: World, config: NetworkConfig, generator: torch.Generator, name: str) -> RecurrentQNetwork:
-    """Return a network for a world, drawn from a generator."""
+    """Return a network for a world, drawn from a generator.
+
+    Raises
+    ------
+    ValueError
+        If it is to have heads that the world has no rewards for, or acts by a task that the world does not show.
+    """
     n_inputs = count_inputs(world, frozenset(config.channels))
-    return RecurrentQNetwork(config, n_inputs, world.n_actions, generator, name, world.observation_shape)
+    network = RecurrentQNetwork(config, n_inputs, world.n_actions, generator, name, world.observation_shape)
+    if config.n_rewards > 1:
+        network.weights.copy_(_own_weights(world, config))
+    return network
+
+
+def _own_weights(world: World, config: NetworkConfig) -> Tensor:
+    """Return the weights of the world's own reward (n_rewards,); zeros where each episode has others, which are seen."""
+    if "rewards" not in world.gives or config.n_rewards > world.n_rewards:
+        given = world.n_rewards if "rewards" in world.gives else 1
+        raise ValueError(f"{config.n_rewards} heads need as many reward functions; world {world.name!r} has {given}")
+    if config.acts_by == "task":
+        if not isinstance(world, TaskWorld) or config.n_rewards != world.n_rewards or "observation" not in config.channels:
+            raise ValueError(f"acting by the task needs a world that shows it, and a head for each; {world.name!r} is none: `with_tasks`")
+        return torch.zeros(config.n_rewards)
+    weights = world.reward_weights(world.reset(8, torch.Generator().manual_seed(0)))
+    if not torch.equal(weights, weights[:1].expand_as(weights)) or weights[0, config.n_rewards :].any():
+        raise ValueError(
+            f"the first {config.n_rewards} rewards of world {world.name!r} do not make up its own reward in every episode: take all "
+            f"{world.n_rewards}, or show the task (`with_tasks`) and act by it"
+        )
+    return weights[0, : config.n_rewards]
 
 
 def count_parameters(config: NetworkConfig, input_size: int, n_actions: int, observation_shape: tuple[int, ...] = ()) -> int:

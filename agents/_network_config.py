@@ -10,6 +10,9 @@ from worldprobe.agents._cores import CoreShape
 from worldprobe.agents._from_json import added
 from worldprobe.worlds import check_channels
 
+MOST_REWARDS = 4096
+"""Largest number of heads: no file can ask for more."""
+
 DEEPEST = 256
 """Largest number of layers and ticks: no file can ask for more."""
 
@@ -42,6 +45,11 @@ class NetworkConfig:
     """What the layers before the core are; convolutional ones need a world that is seen as an image (channels, height, width)."""
     n_ticks: int = added(1)
     """Times that a drc core is run on every observation."""
+    n_rewards: int = added(1)
+    """Reward functions that have values of their own, one head each, on one trunk (worlds that give "rewards"; PQN)."""
+    acts_by: Literal["own", "task"] = added("own")
+    """Where the weights of the heads come from, by which it acts: "own": those of the world's own reward; "task": the last n_rewards
+    entries of the observation (`worldprobe.worlds.with_tasks`), so that one network acts for every task."""
 
     def __post_init__(self) -> None:
         """Refuse what no network can be built from."""
@@ -50,13 +58,18 @@ class NetworkConfig:
             raise ValueError(f"unknown core {self.core!r}; the cores are {', '.join(CORES)}")
         if self.encoder not in ("dense", "convolutional"):
             raise ValueError(f"the encoder must be 'dense' or 'convolutional'; got {self.encoder!r}")
-        if min(self.hidden_size, self.n_layers, self.n_ticks, *self.encoder_sizes, *self.head_sizes) < 1:
+        if min(self.hidden_size, self.n_layers, self.n_ticks, self.n_rewards, *self.encoder_sizes, *self.head_sizes) < 1:
             raise ValueError(
-                "widths, depth and ticks must be at least 1; got "
-                f"{self.hidden_size}, {self.n_layers}, {self.n_ticks}, {self.encoder_sizes}, {self.head_sizes}"
+                "widths, depth, ticks and rewards must be at least 1; got "
+                f"{self.hidden_size}, {self.n_layers}, {self.n_ticks}, {self.n_rewards}, {self.encoder_sizes}, {self.head_sizes}"
             )
-        if max(self.n_layers, self.n_ticks) > DEEPEST:
-            raise ValueError(f"n_layers and n_ticks must be at most {DEEPEST}; got {self.n_layers} and {self.n_ticks}")
+        if self.acts_by not in ("own", "task") or (self.n_rewards == 1 and self.acts_by == "task"):
+            raise ValueError(f"acts_by must be 'own', or 'task' with several rewards; got {self.acts_by!r} and {self.n_rewards}")
+        if self.dueling and self.n_rewards > 1:
+            raise ValueError("heads of several rewards are linear: leave dueling out")
+        if max(self.n_layers, self.n_ticks) > DEEPEST or self.n_rewards > MOST_REWARDS:
+            given = f"{self.n_layers}, {self.n_ticks} and {self.n_rewards}"
+            raise ValueError(f"n_layers and n_ticks must be at most {DEEPEST}, n_rewards at most {MOST_REWARDS}; got {given}")
 
     def core_shape(self, input_size: int, map_size: tuple[int, int] = (0, 0)) -> CoreShape:
         """Return the sizes of the core behind an encoder of width `input_size`, perhaps of maps."""

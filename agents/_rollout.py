@@ -22,7 +22,7 @@ class Rollout:
     action: Tensor
     """int64 (n_envs, n_steps)."""
     reward: Tensor
-    """float32 (n_envs, n_steps): what is learned from."""
+    """float32 (n_envs, n_steps), or of several reward functions (n_envs, n_steps, n_rewards): what is learned from."""
     terminated: Tensor
     """bool (n_envs, n_steps): nothing follows this step."""
     ended: Tensor
@@ -41,6 +41,8 @@ class Transition:
     """int64 (n,)."""
     reward: Tensor
     """float32 (n,): what the agent is paid (another environment's reward if yoked)."""
+    rewards: Tensor | None
+    """float32 (n, world's n_rewards): what every reward function pays, of the same environment; None where there is one."""
     successor: Tensor
     """float32 (n, input_size): what it received next in the same episode."""
     step: DriverStep
@@ -60,6 +62,8 @@ class Actor:
         Source of exploration: with probability epsilon an action of the world's undirected exploration.
     is_yoked : bool
         Whether environment i is paid the reward of environment i - 1 instead of its own, also in the reward input.
+    n_rewards : int
+        Reward functions that rollouts keep; 1: the world's own reward.
 
     Raises
     ------
@@ -67,13 +71,13 @@ class Actor:
         If yoked with a single environment.
     """
 
-    def __init__(self, agent: Agent, driver: Driver, generator: torch.Generator, is_yoked: bool = False) -> None:
+    def __init__(self, agent: Agent, driver: Driver, generator: torch.Generator, is_yoked: bool = False, n_rewards: int = 1) -> None:
         if is_yoked and driver.n_envs < 2:
             raise ValueError("yoked rewards come from another environment: n_envs must be at least 2; got 1")
         self._agent = agent
         self._driver = driver
         self._generator = generator
-        self._is_yoked = is_yoked
+        self._is_yoked, self._n_rewards = is_yoked, n_rewards
         n = driver.n_envs
         self._exploration = torch.tensor(driver.world.exploration).expand(n, -1)
         self._inputs = self._receive(driver.observation, torch.full((n,), -1), torch.zeros(n))
@@ -99,7 +103,8 @@ class Actor:
             self._inputs = self._receive(step.observation, action.masked_fill(self._reset, -1), reward.masked_fill(self._reset, 0.0))
             successor[step.done] = self._receive(step.final_observation, action[step.done], reward[step.done])
         self._count(step.reward, step.done)
-        return Transition(inputs, action, reward, successor, step)
+        rewards = step.rewards.roll(1, 0) if self._is_yoked and step.rewards is not None else step.rewards
+        return Transition(inputs, action, reward, rewards, successor, step)
 
     def _explore(self, action: Tensor, epsilon: float) -> Tensor:
         """Replace each action by an undirected one with probability epsilon."""
@@ -115,11 +120,17 @@ class Actor:
             transition = self.act(epsilon)
             rollout.inputs[:, t] = transition.inputs
             rollout.action[:, t] = transition.action
-            rollout.reward[:, t] = transition.reward
+            rollout.reward[:, t] = self._learned_from(transition)
             rollout.successors[:, t] = transition.successor
             rollout.terminated[:, t] = transition.step.terminated
             rollout.ended[:, t] = self._reset
         return rollout
+
+    def _learned_from(self, transition: Transition) -> Tensor:
+        """Return the rewards that rollouts keep."""
+        if transition.rewards is None or self._n_rewards == 1:
+            return transition.reward
+        return transition.rewards[:, : self._n_rewards]
 
     def _count(self, reward: Tensor, done: Tensor) -> None:
         """Add up returns and lengths of episodes, always of the rewards that the world itself paid."""
@@ -136,7 +147,7 @@ class Actor:
             inputs=torch.empty(n, n_steps, width),
             successors=torch.empty(n, n_steps, width),
             action=torch.empty(n, n_steps, dtype=torch.int64),
-            reward=torch.empty(n, n_steps),
+            reward=torch.empty(n, n_steps, *([self._n_rewards] if self._n_rewards > 1 else [])),
             terminated=torch.empty(n, n_steps, dtype=torch.bool),
             ended=torch.empty(n, n_steps, dtype=torch.bool),
             core_state=self._core_state.masked_fill(self._reset.unsqueeze(1), 0.0),

@@ -33,7 +33,7 @@ class SegmentBatch:
     action: Tensor
     """int64 (length, n)."""
     reward: Tensor
-    """float32 (length, n), 0 in the padding."""
+    """float32 (length, n), or (length, n, n_rewards); 0 in the padding."""
     terminated: Tensor
     """bool (length, n)."""
     is_last: Tensor
@@ -93,7 +93,7 @@ class Segments:
             stretches=stretches,
             core_state=rollout.core_state[env] * (start % n_steps == 0).unsqueeze(1),
             action=rollout.action.flatten()[row],
-            reward=rollout.reward.flatten()[row] * is_real,
+            reward=rollout.reward.flatten(0, 1)[row] * is_real.view(*is_real.shape, *[1] * (rollout.reward.ndim - 2)),
             terminated=rollout.terminated.flatten()[row],
             is_last=step[:longest] == length - 1,
             is_real=is_real,

@@ -52,8 +52,8 @@ class Trunk(nn.Module, ABC):
         self.carried = self.core.carried
 
     @abstractmethod
-    def q_values(self, y: Tensor) -> Tensor:
-        """Return what the network acts on, greedily (..., n_actions), from the core's output (..., output_size)."""
+    def q_values(self, y: Tensor, inputs: Tensor) -> Tensor:
+        """Return what the network acts on, greedily (..., n_actions), from the core's output (..., output_size) on inputs."""
 
     def _draw_trunk(self, generator: torch.Generator) -> None:
         """Draw orthogonal encoder weights (gain sqrt 2) and the core's own."""
@@ -81,7 +81,7 @@ class Trunk(nn.Module, ABC):
     def sequence(self, inputs: Tensor, state: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return Q (T, n, n_actions) and the last core state, from zeros where `reset` (T, n) holds; differentiable."""
         y, state = self.features(inputs, state, reset)
-        return self.q_values(y), state
+        return self.q_values(y, inputs), state
 
     def segment_features(self, batch: SegmentBatch, state: Tensor) -> Tensor:
         """Return the core's output (n_rows, output_size) of every row of segments that begin in `state`; differentiable."""
@@ -95,22 +95,22 @@ class Trunk(nn.Module, ABC):
 
     def segment_values(self, batch: SegmentBatch, state: Tensor) -> Tensor:
         """Return Q of segments that begin in `state`, by step and segment (length + 1, n, n_actions); differentiable."""
-        return batch.on_grid(self.q_values(self.segment_features(batch, state)))
+        return batch.on_grid(self.q_values(self.segment_features(batch, state), batch.inputs))
 
     @torch.no_grad()
     def values(self, inputs: Tensor, state: Tensor) -> Tensor:
         """Return Q (n, n_actions) of core states (n, state_size) that took in `inputs` (n, input_size); no gradient."""
-        return self.q_values(self.core.given(self.encoder(inputs), state))
+        return self.q_values(self.core.given(self.encoder(inputs), state), inputs)
 
     @torch.no_grad()
     def step(self, inputs: Tensor, state: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
         """Return Q (n, n_actions) and the next core state, from zeros where `reset` (n,) holds; no gradient."""
         y, state = self.core.step(self.encoder(inputs), state, reset)
-        return self.q_values(y), state
+        return self.q_values(y, inputs), state
 
     @torch.no_grad()
     def activations(self, inputs: Tensor, state: Tensor) -> dict[str, Tensor]:
         """Return every site (T, n, width), and "core.state", over one unbroken stretch; no gradient."""
         encoded = self.encoder(inputs)
         y, core = self.core.record(encoded, state)
-        return {"encoder": encoded, **core, "q": self.q_values(y)}
+        return {"encoder": encoded, **core, "q": self.q_values(y, inputs)}

@@ -43,15 +43,36 @@ def extraction(examination: Examination) -> list[Measurement]:
 
 
 def read_law(examination: Examination, agent: Agent | RecordedAgent, world: FiniteWorld) -> ExtractedModel:
-    """Return the law that the mean of an agent's values in every state implies, by the optimality operator."""
-    recording, tables = examination.stream.recording, world.tables
-    q, state = examination.site(agent, "q").rows(0).astype(np.float64), np.asarray(recording["state/state"][:])
+    """Return the law that the mean of an agent's values in every state implies, by the optimality operator: of all its heads."""
+    tables = world.tables
+    table = read_q_table(examination, agent, world)
+    rewards = tables.reward.numpy()[None]
+    if len(table.mean) > 1:
+        assert world.reward_functions is not None
+        rewards = world.reward_functions.numpy()[: len(table.mean)]
+    return invert_bellman(table, rewards, world.discount, terminal=tables.terminal.numpy())
+
+
+def read_q_table(examination: Examination, agent: Agent | RecordedAgent, world: FiniteWorld) -> QTable:
+    """Average an agent's values over the rows of each state: of its one reward, or of each that it has a head for.
+
+    Raises
+    ------
+    ValueError
+        If a state was never visited.
+    """
+    state, tables = np.asarray(examination.stream.recording["state/state"][:]), world.tables
+    sites = {} if isinstance(agent, RecordedAgent) else agent.sites
+    values = examination.site(agent, "heads" if "heads" in sites else "q").rows(0).astype(np.float64)
+    heads = values.reshape(len(values), -1, tables.n_actions)
     running = np.flatnonzero(~tables.terminal.numpy())
-    place = np.searchsorted(running, state)
-    visited = QTable.of_rows(q, place, np.zeros_like(state), examination.stream.groups, len(running), 1)
-    values = np.zeros((1, tables.n_states, tables.n_actions))
-    values[:, running] = visited.mean
-    return invert_bellman(QTable.exact(values), tables.reward.numpy()[None], world.discount, terminal=tables.terminal.numpy())
+    place, nothing = np.searchsorted(running, state), np.zeros_like(state)
+    each = [QTable.of_rows(q, place, nothing, examination.stream.groups, len(running), 1) for q in np.moveaxis(heads, 1, 0)]
+    mean, error = (np.zeros((len(each), tables.n_states, tables.n_actions)) for _ in range(2))
+    visits = np.zeros((len(each), tables.n_states), np.int64)
+    for number, one in enumerate(each):
+        mean[number, running], error[number, running], visits[number, running] = one.mean[0], one.standard_error[0], one.n_visits[0]
+    return QTable(mean, error, visits)
 
 
 def is_fully_observed(tables: FiniteTables) -> bool:

@@ -22,6 +22,9 @@ from worldprobe.analysis._unit_information import silence_units
 from worldprobe.probes import UNIT_SCORES, Estimate, t_interval
 from worldprobe.worlds import Factor, Unavailable, finite_core, solve_pomdp
 
+NEEDED = ("policy", "value", "irrelevant", "unknown")
+"""Relevance, what the task needs most first: a factor that is needed less is a control for one that is needed more."""
+
 MAX_COHERENT_ROWS = 8000
 """Rows, in whole episodes, whose pairs are compared."""
 
@@ -134,10 +137,11 @@ def _silenced(examination: Examination, found: Necessity, config: ErasingConfig)
 
 
 def _others(examination: Examination, factor: Factor) -> tuple[str, ...]:
-    """Return the categorical factors that say nothing certain about this one, nor it about them."""
+    """Return the categorical factors that the task needs less, and that say nothing certain about this one, nor it about them."""
     stream = examination.stream
     labels = np.asarray(stream.recording[f"factor/{factor.name}"][:])
-    others = [each.name for each in examination.world.factors if each.is_categorical and each.name != factor.name]
+    needed = NEEDED.index(factor.relevance)
+    others = [each.name for each in examination.world.factors if each.is_categorical and NEEDED.index(each.relevance) > needed]
     values = {name: np.asarray(stream.recording[f"factor/{name}"][:]) for name in others}
     return tuple(name for name, each in values.items() if not determines(each, labels) and not determines(labels, each))
 

@@ -64,7 +64,7 @@ def test_every_weight_comes_from_the_seed(core: str) -> None:
         ({"n_layers": 0}, "at least 1"),
         ({"encoder_sizes": (8, 0)}, "at least 1"),
         ({"head_sizes": (0,)}, "at least 1"),
-        ({"n_layers": 257}, "n_layers and n_ticks must be at most 256; got 257 and 1"),
+        ({"n_layers": 257}, "n_layers and n_ticks must be at most 256, n_rewards at most 4096; got 257, 1 and 1"),
         ({"channels": ("observation",)}, "'action'"),
         ({"channels": ("action", "smell")}, "smell"),
     ],
@@ -98,7 +98,7 @@ def test_a_dueling_head_keeps_value_and_advantage_apart(sizes: tuple[int, ...]) 
     head = network.head[-1] if isinstance(network.head, torch.nn.Sequential) else network.head
     assert isinstance(head, DuelingHead)
     y = torch.randn(6, 8, generator=torch.Generator().manual_seed(1))
-    q = network.q_values(y)
+    q = network.q_values(y, torch.zeros(6, 3))
     hidden = network.head[:-1](y) if isinstance(network.head, torch.nn.Sequential) else y
     torch.testing.assert_close(q.mean(-1, keepdim=True), head.value(hidden))
     advantage = head.advantage(hidden)
