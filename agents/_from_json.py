@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import types
 from collections.abc import Mapping
-from dataclasses import field, fields, is_dataclass
+from dataclasses import MISSING, Field, asdict, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Built = TypeVar("Built")
@@ -47,12 +48,20 @@ def from_json(cls: type[Built], values: object, at: str = "") -> Built:
     known = {each.name: each for each in fields(cls)}  # type: ignore[arg-type]  # mypy cannot say "a dataclass"
     names = known.keys()
     if isinstance(values, Mapping):
-        values = {name: each.default for name, each in known.items() if each.metadata.get("added")} | dict(values)
+        values = {name: _default(each) for name, each in known.items() if each.metadata.get("added")} | dict(values)
     if not isinstance(values, Mapping) or values.keys() != names:
         found = sorted(map(str, values.keys() ^ names)) if isinstance(values, Mapping) else type(values).__name__
         raise ValueError(f"{at or cls.__name__!r} must hold exactly the settings of {cls.__name__}; got {found} instead")
     hints = get_type_hints(cls)
     return cls(**{name: _value(hints[name], values[name], f"{at}.{name}" if at else name) for name in names})
+
+
+def _default(added_field: Field[Any]) -> Any:
+    """Return what a field has in files from before it, as JSON."""
+    if added_field.default is not MISSING:
+        return added_field.default
+    assert added_field.default_factory is not MISSING
+    return json.loads(json.dumps(asdict(added_field.default_factory())))
 
 
 def _value(hint: Any, value: Any, at: str) -> Any:

@@ -54,6 +54,7 @@ class Counters:
     """Numbers that a resumed training goes on from."""
 
     update: int = 0
+    stopped: bool = False
     best_return: float = -math.inf
     evaluation_return: float = math.nan
     seconds: float = 0.0
@@ -137,6 +138,9 @@ class TrainingSession:
         except ValueError as error:
             raise ResumeError(str(error)) from error
 
+    def _done(self) -> bool:
+        return self._counters.stopped or self._counters.update == self._config.n_updates
+
     @property
     def _step(self) -> int:
         return self._counters.update * self._config.n_envs * self._config.n_steps
@@ -145,14 +149,14 @@ class TrainingSession:
 
     def run(self, progress: Callable[[TrainingProgress], None] | None) -> None:
         """Train to the end; a training that is finished is left alone."""
-        if self._counters.update == self._config.n_updates:
+        if self._done():
             return
         self._tensorboard = TensorBoardLog(self._directory / "tensorboard", None if self._is_new else self._step)
         self._began, self._saved, self._step_at_start = time.monotonic(), time.monotonic(), self._step
         self._seconds_at_start = self._counters.seconds
         if self._is_new:
             self._keep_books()
-        while self._counters.update < self._config.n_updates:
+        while not self._done():
             self._learn()
             self._keep_books()
             self._save_if_due()
@@ -187,9 +191,9 @@ class TrainingSession:
         """Evaluate, log and save checkpoints where this update is due for it."""
         update = self._counters.update
         evaluation = self._evaluate() if update in self._evaluation_updates else {}
-        if update in self._checkpoint_updates:
+        if update in self._checkpoint_updates or self._done():
             self._checkpoint(f"step-{self._step:012d}", evaluation)
-        if update == self._config.n_updates:
+        if self._done():
             self._checkpoint("final", evaluation)
 
     def _evaluate(self) -> dict[str, float]:
@@ -201,6 +205,8 @@ class TrainingSession:
         result = evaluate_return(self._network, self._world, self._config.n_evaluation_episodes, seeded_generator(self._seed, "evaluation"))
         evaluation = asdict(result)
         self._counters.evaluation_return = result.mean_return
+        enough = self._config.stop_at_return
+        self._counters.stopped = enough is not None and result.mean_return >= enough
         self._log(evaluation)
         slack = result.standard_error if result.n_episodes > 1 else 0.0
         if result.mean_return >= self._counters.best_return - slack:
@@ -243,8 +249,8 @@ class TrainingSession:
 
     def _save_if_due(self) -> None:
         """Write the resume file where enough time has passed, and at the end."""
-        now, is_last = time.monotonic(), self._counters.update == self._config.n_updates
-        if is_last or now - self._saved >= self._config.resume_interval:
+        now = time.monotonic()
+        if self._done() or now - self._saved >= self._config.resume_interval:
             self._counters.metrics_position, self._counters.speed_position = self._metrics.position, self._speed.position
             parts = {"learner": self._learner.state_dict(), "actor": self._actor.state_dict()}
             save_parts(self._directory, parts | {"counters": self._counters.tensors()})

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from worldprobe.agents._from_json import added
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -41,6 +43,8 @@ class TrainingConfig:
     """Greedy evaluations over training, evenly spaced, beside the one at step 0; a row of metrics each."""
     n_evaluation_episodes: int = 512
     """Episodes of each evaluation."""
+    stop_at_return: float | None = added(None)
+    """Mean greedy return of an evaluation at which training ends early, its last checkpoint included; None: never."""
     resume_interval: float = 10.0
     """Seconds between resume files (no result depends on it)."""
     n_threads: int = 1

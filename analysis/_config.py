@@ -66,9 +66,9 @@ class RunConfig:
     """How it is probed."""
     bits: BitsConfig = field(default_factory=BitsConfig)
     """The families of probes that the second score, usable information in bits, is relative to."""
-    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig, metadata={"added": True})
     """How the bits that the task needs are counted."""
-    intervene: InterveneConfig = field(default_factory=InterveneConfig)
+    intervene: InterveneConfig = field(default_factory=InterveneConfig, metadata={"added": True})
     """How it is steered, and what is erased from it."""
 
     def full(self) -> RunConfig:

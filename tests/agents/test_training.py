@@ -199,6 +199,24 @@ def test_a_finished_training_is_not_repeated(whole: Path) -> None:
     }
 
 
+def test_enough_is_enough_and_interruptions_change_no_byte_of_it(tmp_path: Path) -> None:
+    longer = replace(CONFIG, n_evaluations=8, learning_rate=3e-2)
+    whole = train_pqn(make_world("random-mdp"), NETWORK, longer, tmp_path / "all", 0)
+    returns = [float(row["evaluation_return"]) for row in rows(whole.directory)]
+    first = max(range(len(returns)), key=lambda place: (returns[place], -place))
+    assert 0 < first < len(returns) - 1, returns  # else this seed shows nothing
+    config = replace(longer, stop_at_return=returns[first])
+    early = train_pqn(make_world("random-mdp"), NETWORK, config, tmp_path / "early", 0)
+    assert [float(row["evaluation_return"]) for row in rows(early.directory)] == returns[: first + 1]
+    step = int(rows(early.directory)[-1]["step"])
+    assert max(early.checkpoints) == step == load_checkpoint(early.final)[1].step
+    with pytest.raises(InterruptedByUserError):
+        train_pqn(make_world("random-mdp"), NETWORK, config, tmp_path / "again", 0, progress=interrupt_at(64))
+    for _ in range(2):
+        train_pqn(make_world("random-mdp"), NETWORK, config, tmp_path / "again", 0)
+    assert reproducible_files(tmp_path / "again") == reproducible_files(tmp_path / "early")
+
+
 def test_progress_tells_where_it_stands(tmp_path: Path) -> None:
     seen: list[TrainingProgress] = []
     train_pqn(make_world("tmaze"), NETWORK, CONFIG, tmp_path, seed=0, progress=seen.append)

@@ -165,3 +165,11 @@ def test_configuration_survives_its_json(tmp_path: Path) -> None:
     config = preset("minigrid-memory").full()
     assert read_config(written(tmp_path / "run", config.to_json())) == config
     assert isinstance(config, RunConfig)
+
+
+def test_run_directories_from_before_a_setting_was_added_are_read(tmp_path: Path) -> None:
+    from worldprobe.analysis import read_config
+
+    config = preset("memory-chain")
+    older = {name: value for name, value in config.to_json().items() if name not in ("memory", "intervene")}
+    assert read_config(written(tmp_path / "run", older)) == config
