@@ -36,6 +36,7 @@ from worldprobe.agents._network_config import NetworkConfig
 from worldprobe.agents._planted import PlantedAgent
 from worldprobe.agents._planted_beliefs import BeliefAgent, CodedBeliefAgent
 from worldprobe.agents._planted_nulls import ClockAgent, DriftingNoiseAgent, MemorylessAgent, reservoir_agent
+from worldprobe.agents._ppo import PpoConfig, PpoLearner
 from worldprobe.agents._pqn import PqnConfig, PqnLearner
 from worldprobe.agents._presets import lambrechts_preset, training_preset
 from worldprobe.agents._r2d2 import R2d2Config, R2d2Learner
@@ -45,7 +46,7 @@ from worldprobe.agents._scan import linear_scan
 from worldprobe.agents._seeds import seeded_generator
 from worldprobe.agents._session import TrainingProgress
 from worldprobe.agents._storage import seal, unseal
-from worldprobe.agents._training import TrainingResult, find_training, train, train_drqn, train_pqn, train_r2d2
+from worldprobe.agents._training import TrainingResult, find_training, train, train_drqn, train_ppo, train_pqn, train_r2d2
 from worldprobe.agents._training_config import TrainingConfig
 from worldprobe.agents._trunk import Trunk
 from worldprobe.agents._twins import echo_state_twins, fresh_initialisations, untrained_twin, weight_noise_twins
@@ -75,7 +76,7 @@ __all__ = [
     # what networks are compared with
     "untrained_twin", "fresh_initialisations", "weight_noise_twins", "echo_state_twins",
     # known answers
-    "GpiAgent",
+    "GpiAgent", "PpoConfig", "PpoLearner", "train_ppo",
     "PLANTED", "PlantedAgent", "BeliefAgent", "CodedBeliefAgent", "MemorylessAgent", "ClockAgent", "DriftingNoiseAgent",
     "reservoir_agent",
 ]  # fmt: skip

@@ -11,10 +11,11 @@ import torch
 from worldprobe.agents._drqn import DrqnConfig, DrqnLearner
 from worldprobe.agents._learner import Learner
 from worldprobe.agents._network import RecurrentQNetwork
+from worldprobe.agents._ppo import PpoConfig, PpoLearner
 from worldprobe.agents._pqn import PqnConfig, PqnLearner
 from worldprobe.agents._r2d2 import R2d2Config, R2d2Learner
 
-AnyConfig = PqnConfig | R2d2Config | DrqnConfig
+AnyConfig = PqnConfig | R2d2Config | DrqnConfig | PpoConfig
 """Settings of any of the algorithms."""
 
 
@@ -32,5 +33,6 @@ ALGORITHMS: dict[str, Algorithm] = {
     PqnConfig.algorithm: Algorithm(PqnConfig, PqnLearner),
     R2d2Config.algorithm: Algorithm(R2d2Config, R2d2Learner),
     DrqnConfig.algorithm: Algorithm(DrqnConfig, DrqnLearner),
+    PpoConfig.algorithm: Algorithm(PpoConfig, PpoLearner),
 }
 """Every algorithm by name."""

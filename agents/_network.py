@@ -55,7 +55,10 @@ class RecurrentQNetwork(Trunk):
     ) -> None:
         super().__init__(config, input_size, n_actions, name, observation_shape)
         self.n_rewards = config.n_rewards
-        self.head = q_head(self.core.output_size, config.head_sizes, self.n_rewards * n_actions, config.dueling)
+        width = self.n_rewards * n_actions + config.actor_critic
+        self.head = q_head(self.core.output_size, config.head_sizes, width, config.dueling)
+        if config.actor_critic:
+            self.sites["value"] = 1
         if self.n_rewards > 1:
             self.register_buffer("weights", torch.zeros(self.n_rewards))
             self.sites["heads"] = self.n_rewards * n_actions
@@ -77,11 +80,21 @@ class RecurrentQNetwork(Trunk):
         return inputs[..., end - self.n_rewards : end]
 
     def q_values(self, y: Tensor, inputs: Tensor) -> Tensor:
-        """Return Q (..., n_actions) from the core's output (..., output_size): of several heads the sum, weighted by the task."""
+        """Return Q (..., n_actions) from the core's output (..., output_size): of several heads the sum, weighted by the task.
+
+        An actor-critic has log-probabilities of actions in their place.
+        """
+        if self.config.actor_critic:
+            return self.preferences_and_value(y)[0]
         if self.n_rewards == 1:
             q: Tensor = self.head(y)
             return q
         return (self.task(inputs).unsqueeze(-1) * self.heads(y)).sum(-2)
+
+    def preferences_and_value(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return an actor-critic's log-probabilities of actions (..., n_actions), and its value of the state (...)."""
+        out: Tensor = self.head(y)
+        return out[..., :-1].log_softmax(-1), out[..., -1]
 
     def segment_heads(self, batch: SegmentBatch, state: Tensor) -> tuple[Tensor, Tensor]:
         """Return the values of every reward function, and the weights they are acted on by, by step and segment; differentiable.
@@ -94,11 +107,12 @@ class RecurrentQNetwork(Trunk):
     @torch.no_grad()
     def activations(self, inputs: Tensor, state: Tensor) -> dict[str, Tensor]:
         """Return every site (T, n, width), and "core.state", over one unbroken stretch; no gradient."""
-        if self.n_rewards == 1:
-            return super().activations(inputs, state)
         encoded = self.encoder(inputs)
         y, core = self.core.record(encoded, state)
-        return {"encoder": encoded, **core, "q": self.q_values(y, inputs), "heads": self.head(y)}
+        sites = {"encoder": encoded, **core, "q": self.q_values(y, inputs)}
+        if self.config.actor_critic:
+            return sites | {"value": self.preferences_and_value(y)[1].unsqueeze(-1)}
+        return sites if self.n_rewards == 1 else sites | {"heads": self.head(y)}
 
 
 def make_network(world: World, config: NetworkConfig, seed: int, name: str = "network") -> RecurrentQNetwork:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from worldprobe.agents._algorithms import ALGORITHMS, AnyConfig
 from worldprobe.agents._drqn import DrqnConfig
 from worldprobe.agents._network_config import NetworkConfig
+from worldprobe.agents._ppo import PpoConfig
 from worldprobe.agents._pqn import PqnConfig
 from worldprobe.agents._r2d2 import R2d2Config
 from worldprobe.worlds import WORLDS
@@ -50,7 +51,8 @@ def training_preset(world_name: str, algorithm: str = "pqn") -> tuple[NetworkCon
         raise KeyError(f"no settings for the unknown algorithm {algorithm!r}; the algorithms are {', '.join(ALGORITHMS)}")
     if algorithm == PqnConfig.algorithm:
         return PRESETS[world_name]
-    return OTHERS.get((world_name, algorithm), (PRESETS[world_name][0], ALGORITHMS[algorithm].config()))
+    network = replace(PRESETS[world_name][0], actor_critic=algorithm == PpoConfig.algorithm)
+    return OTHERS.get((world_name, algorithm), (network, ALGORITHMS[algorithm].config()))
 
 
 def lambrechts_preset() -> tuple[NetworkConfig, DrqnConfig]:
@@ -173,6 +175,10 @@ OTHERS: dict[tuple[str, str], tuple[NetworkConfig, AnyConfig]] = {
     ("tmaze", "r2d2"): (
         NetworkConfig(core="gru", dueling=True),
         R2d2Config(total_steps=150_000, final_learning_rate=SETTLING, epsilon_end=0.2, n_evaluations=15),
+    ),
+    ("tmaze", "ppo"): (
+        NetworkConfig(core="gru", actor_critic=True),
+        PpoConfig(total_steps=300_000, final_learning_rate=SETTLING, n_evaluations=15),
     ),
     ("tmaze", "drqn"): (
         NetworkConfig(core="gru"),

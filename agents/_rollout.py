@@ -64,6 +64,8 @@ class Actor:
         Whether environment i is paid the reward of environment i - 1 instead of its own, also in the reward input.
     n_rewards : int
         Reward functions that rollouts keep; 1: the world's own reward.
+    samples : bool
+        Whether what the agent gives are log-probabilities that actions are drawn by, and epsilon is not used.
 
     Raises
     ------
@@ -71,13 +73,15 @@ class Actor:
         If yoked with a single environment.
     """
 
-    def __init__(self, agent: Agent, driver: Driver, generator: torch.Generator, is_yoked: bool = False, n_rewards: int = 1) -> None:
+    def __init__(
+        self, agent: Agent, driver: Driver, generator: torch.Generator, is_yoked: bool = False, n_rewards: int = 1, samples: bool = False
+    ) -> None:
         if is_yoked and driver.n_envs < 2:
             raise ValueError("yoked rewards come from another environment: n_envs must be at least 2; got 1")
         self._agent = agent
         self._driver = driver
         self._generator = generator
-        self._is_yoked, self._n_rewards = is_yoked, n_rewards
+        self._is_yoked, self._n_rewards, self._samples = is_yoked, n_rewards, samples
         n = driver.n_envs
         self._exploration = torch.tensor(driver.world.exploration).expand(n, -1)
         self._inputs = self._receive(driver.observation, torch.full((n,), -1), torch.zeros(n))
@@ -93,7 +97,7 @@ class Actor:
         """Act once in every environment."""
         inputs = self._inputs
         q, self._core_state = self._agent.step(inputs, self._core_state, self._reset)
-        action = self._explore(q.argmax(1), epsilon)
+        action = categorical(q.exp(), self._generator) if self._samples else self._explore(q.argmax(1), epsilon)
         step = self._driver.step(action)
         reward = step.reward.roll(1) if self._is_yoked else step.reward
         self._reset = step.terminated | step.truncated

@@ -40,6 +40,8 @@ class SegmentBatch:
     """bool (length, n): the last step of its segment."""
     is_real: Tensor
     """bool (length, n): not padding."""
+    row: Tensor
+    """int64 (length, n): the step of the rollout, counted through environment 0, then 1, ..., that each entry is of."""
     place: Tensor
     """int64 (n_rows,): where each row lies on the grid (length + 1, n), counted row by row."""
 
@@ -97,6 +99,7 @@ class Segments:
             terminated=rollout.terminated.flatten()[row],
             is_last=step[:longest] == length - 1,
             is_real=is_real,
+            row=row,
             place=place,
         )
 

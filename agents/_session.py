@@ -100,12 +100,16 @@ class TrainingSession:
         self._identity = {"world": world.name, "seed": seed, "network": asdict(network), config.algorithm: asdict(config)}
         if network.n_rewards > 1 and config.algorithm != "pqn":
             raise ValueError(f"several rewards are learned by pqn alone; got n_rewards={network.n_rewards} and {config.algorithm}")
+        if network.actor_critic != (config.algorithm == "ppo"):
+            raise ValueError(
+                f"ppo learns an actor-critic, and nothing else does; got actor_critic={network.actor_critic}, {config.algorithm}"
+            )
         is_yoked = config.reward_source == "yoked"
         self._network = make_network(world, network, seed, name="yoked" if is_yoked else "trained")
         discount = world.discount if config.discount is None else config.discount
         self._learner = ALGORITHMS[config.algorithm].learner(self._network, config, discount, seeded_generator(seed, "minibatches"))
         driver = world.driver(config.n_envs, seeded_generator(seed, "driver"))
-        self._actor = Actor(self._network, driver, seeded_generator(seed, "exploration"), is_yoked, network.n_rewards)
+        self._actor = Actor(self._network, driver, seeded_generator(seed, "exploration"), is_yoked, network.n_rewards, network.actor_critic)
         self._checkpoint_updates = log_spaced(config.n_updates, config.n_checkpoints)
         evenly = {round(config.n_updates * i / config.n_evaluations) for i in range(config.n_evaluations + 1)}
         self._evaluation_updates = evenly | self._checkpoint_updates

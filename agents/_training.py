@@ -11,6 +11,7 @@ import torch
 
 from worldprobe.agents._drqn import DrqnConfig
 from worldprobe.agents._network_config import NetworkConfig
+from worldprobe.agents._ppo import PpoConfig
 from worldprobe.agents._pqn import PqnConfig
 from worldprobe.agents._r2d2 import R2d2Config
 from worldprobe.agents._session import TrainingProgress, TrainingSession
@@ -106,6 +107,13 @@ def train_drqn(
     world: World, network: NetworkConfig, config: DrqnConfig, directory: str | Path, seed: int, *, progress: Progress | None = None
 ) -> TrainingResult:
     """Train a recurrent Q-network by DRQN over full histories: `train` for these settings alone."""
+    return train(world, network, config, directory, seed, progress=progress)
+
+
+def train_ppo(
+    world: World, network: NetworkConfig, config: PpoConfig, directory: str | Path, seed: int, *, progress: Progress | None = None
+) -> TrainingResult:
+    """Train a recurrent actor-critic by PPO: `train` for these settings alone."""
     return train(world, network, config, directory, seed, progress=progress)
 
 

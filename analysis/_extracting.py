@@ -63,6 +63,8 @@ def read_q_table(examination: Examination, agent: Agent | RecordedAgent, world: 
     """
     state, tables = np.asarray(examination.stream.recording["state/state"][:]), world.tables
     sites = {} if isinstance(agent, RecordedAgent) else agent.sites
+    if "value" in sites:
+        raise ValueError(f"agent {agent.name!r} is an actor-critic: it has preferences for actions, and no values of them to invert")
     values = examination.site(agent, "heads" if "heads" in sites else "q").rows(0).astype(np.float64)
     heads = values.reshape(len(values), -1, tables.n_actions)
     running = np.flatnonzero(~tables.terminal.numpy())

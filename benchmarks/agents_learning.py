@@ -1,6 +1,6 @@
 """What agents reach with their presets: trains networks and evaluates them greedily on fresh episodes.
 
-`python benchmarks/agents_learning.py [WORLD ...] [--algorithms pqn r2d2 drqn] [--seeds 5] [--processes 2] [--fast]` prints one JSON
+`python benchmarks/agents_learning.py [WORLD ...] [--algorithms pqn r2d2 drqn ppo] [--seeds 5] [--processes 2] [--fast]` prints one JSON
 object: versions, the bounds of J* for every world that can be solved, and for every world, algorithm and seed the return of the final
 network and of the best checkpoint with standard errors, the discounted return as a share of the upper bound of J*, and the processor
 seconds of the training (its own evaluations included), of one thread each. The fresh episodes are none of those that chose the best
