@@ -46,6 +46,7 @@ from worldprobe.agents._scan import linear_scan
 from worldprobe.agents._seeds import seeded_generator
 from worldprobe.agents._session import TrainingProgress
 from worldprobe.agents._storage import seal, unseal
+from worldprobe.agents._tdm import TdmConfig, TdmLearner
 from worldprobe.agents._training import TrainingResult, find_training, train, train_drqn, train_ppo, train_pqn, train_r2d2
 from worldprobe.agents._training_config import TrainingConfig
 from worldprobe.agents._trunk import Trunk
@@ -76,7 +77,7 @@ __all__ = [
     # what networks are compared with
     "untrained_twin", "fresh_initialisations", "weight_noise_twins", "echo_state_twins",
     # known answers
-    "GpiAgent", "PpoConfig", "PpoLearner", "train_ppo",
+    "GpiAgent", "PpoConfig", "PpoLearner", "TdmConfig", "TdmLearner", "train_ppo",
     "PLANTED", "PlantedAgent", "BeliefAgent", "CodedBeliefAgent", "MemorylessAgent", "ClockAgent", "DriftingNoiseAgent",
     "reservoir_agent",
 ]  # fmt: skip

@@ -14,8 +14,9 @@ from worldprobe.agents._network import RecurrentQNetwork
 from worldprobe.agents._ppo import PpoConfig, PpoLearner
 from worldprobe.agents._pqn import PqnConfig, PqnLearner
 from worldprobe.agents._r2d2 import R2d2Config, R2d2Learner
+from worldprobe.agents._tdm import TdmConfig, TdmLearner
 
-AnyConfig = PqnConfig | R2d2Config | DrqnConfig | PpoConfig
+AnyConfig = PqnConfig | R2d2Config | DrqnConfig | PpoConfig | TdmConfig
 """Settings of any of the algorithms."""
 
 
@@ -34,5 +35,6 @@ ALGORITHMS: dict[str, Algorithm] = {
     R2d2Config.algorithm: Algorithm(R2d2Config, R2d2Learner),
     DrqnConfig.algorithm: Algorithm(DrqnConfig, DrqnLearner),
     PpoConfig.algorithm: Algorithm(PpoConfig, PpoLearner),
+    TdmConfig.algorithm: Algorithm(TdmConfig, TdmLearner),
 }
 """Every algorithm by name."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from worldprobe.agents._agent import count_inputs
 from worldprobe.agents._dense import draw_head, q_head
+from worldprobe.agents._goal_head import GoalHead
 from worldprobe.agents._network_config import NetworkConfig
 from worldprobe.agents._seeds import seeded_generator
 from worldprobe.agents._segments import SegmentBatch
@@ -43,6 +44,8 @@ class RecurrentQNetwork(Trunk):
 
     weights: Tensor
     """Of several rewards, (n_rewards,): those that make up the world's own."""
+    goal: Tensor
+    """Of predictions, (observation_size,): the observation that it acts to reach, at the longest horizon; zeros until it is set."""
 
     def __init__(
         self,
@@ -55,8 +58,14 @@ class RecurrentQNetwork(Trunk):
     ) -> None:
         super().__init__(config, input_size, n_actions, name, observation_shape)
         self.n_rewards = config.n_rewards
-        width = self.n_rewards * n_actions + config.actor_critic
-        self.head = q_head(self.core.output_size, config.head_sizes, width, config.dueling)
+        self.head: nn.Module
+        if config.horizons:
+            self.sites["one_step"] = n_actions * self.observation_size
+            self.register_buffer("goal", torch.zeros(self.observation_size))
+            self.head = GoalHead(self.core.output_size, config, self.observation_size, n_actions)
+        else:
+            width = self.n_rewards * n_actions + config.actor_critic
+            self.head = q_head(self.core.output_size, config.head_sizes, width, config.dueling)
         if config.actor_critic:
             self.sites["value"] = 1
         if self.n_rewards > 1:
@@ -64,28 +73,37 @@ class RecurrentQNetwork(Trunk):
             self.sites["heads"] = self.n_rewards * n_actions
         if generator is not None:
             self._draw_trunk(generator)
-            draw_head(self.head, generator)
+            draw_head(self.head.layers if isinstance(self.head, GoalHead) else self.head, generator)
 
     def heads(self, y: Tensor) -> Tensor:
         """Return the values of every reward function (..., n_rewards, n_actions) from the core's output (..., output_size)."""
         values: Tensor = self.head(y)
         return values.view(*values.shape[:-1], self.n_rewards, self.n_actions)
 
+    @property
+    def observation_size(self) -> int:
+        """Entries of the observations that it receives."""
+        return self.input_size - self.n_actions - ("reward" in self.channels)
+
     def task(self, inputs: Tensor) -> Tensor:
         """Return the weights of the reward functions (..., n_rewards) that it acts by when it takes in `inputs`."""
         if self.config.acts_by == "own":
             weights = self.weights if self.n_rewards > 1 else inputs.new_ones(1)
             return weights.expand(*inputs.shape[:-1], -1)
-        end = self.input_size - self.n_actions - ("reward" in self.channels)
-        return inputs[..., end - self.n_rewards : end]
+        return inputs[..., self.observation_size - self.n_rewards : self.observation_size]
 
     def q_values(self, y: Tensor, inputs: Tensor) -> Tensor:
         """Return Q (..., n_actions) from the core's output (..., output_size): of several heads the sum, weighted by the task.
 
-        An actor-critic has log-probabilities of actions in their place.
+        An actor-critic has log-probabilities of actions in their place, and one that predicts the distance to its goal, negative.
         """
         if self.config.actor_critic:
             return self.preferences_and_value(y)[0]
+        if self.config.horizons:
+            goal = self.goal.expand(*y.shape[:-1], -1)
+            horizon = torch.full(y.shape[:-1], self.config.horizons - 1)
+            missed: Tensor = (self.head(y, goal, horizon) - goal.unsqueeze(-2)).abs().sum(-1)
+            return -missed
         if self.n_rewards == 1:
             q: Tensor = self.head(y)
             return q
@@ -112,6 +130,9 @@ class RecurrentQNetwork(Trunk):
         sites = {"encoder": encoded, **core, "q": self.q_values(y, inputs)}
         if self.config.actor_critic:
             return sites | {"value": self.preferences_and_value(y)[1].unsqueeze(-1)}
+        if self.config.horizons:
+            nowhere, next_step = self.goal.new_zeros(*y.shape[:-1], len(self.goal)), torch.zeros(y.shape[:-1], dtype=torch.int64)
+            return sites | {"one_step": self.head(y, nowhere, next_step).flatten(-2)}
         return sites if self.n_rewards == 1 else sites | {"heads": self.head(y)}
 
 

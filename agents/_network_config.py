@@ -49,6 +49,8 @@ class NetworkConfig:
     """Reward functions that have values of their own, one head each, on one trunk (worlds that give "rewards"; PQN)."""
     actor_critic: bool = added(False)
     """Whether the head gives preferences for actions, and one value of the state beside them (PPO), in the place of action values."""
+    horizons: int = added(0)
+    """Horizons of a head that predicts where an action leads, given a goal and a horizon (TDM), in the place of action values; 0: none."""
     acts_by: Literal["own", "task"] = added("own")
     """Where the weights of the heads come from, by which it acts: "own": those of the world's own reward; "task": the last n_rewards
     entries of the observation (`worldprobe.worlds.with_tasks`), so that one network acts for every task."""
@@ -69,8 +71,10 @@ class NetworkConfig:
             raise ValueError(f"acts_by must be 'own', or 'task' with several rewards; got {self.acts_by!r} and {self.n_rewards}")
         if self.dueling and (self.n_rewards > 1 or self.actor_critic):
             raise ValueError("heads of several rewards, and of preferences, are not dueling")
-        if self.actor_critic and self.n_rewards > 1:
-            raise ValueError("an actor-critic learns one reward: leave n_rewards out")
+        if (self.n_rewards > 1) + self.actor_critic + (self.horizons > 0) > 1:
+            raise ValueError("a head is of several rewards (n_rewards), of preferences (actor_critic) or of horizons: choose one")
+        if not 0 <= self.horizons <= DEEPEST or (self.horizons and (self.dueling or "observation" not in self.channels)):
+            raise ValueError(f"horizons must be 0 to {DEEPEST}, of observations that are received, without dueling; got {self}")
         if max(self.n_layers, self.n_ticks) > DEEPEST or self.n_rewards > MOST_REWARDS:
             given = f"{self.n_layers}, {self.n_ticks} and {self.n_rewards}"
             raise ValueError(f"n_layers and n_ticks must be at most {DEEPEST}, n_rewards at most {MOST_REWARDS}; got {given}")

@@ -10,6 +10,7 @@ from worldprobe.agents._network_config import NetworkConfig
 from worldprobe.agents._ppo import PpoConfig
 from worldprobe.agents._pqn import PqnConfig
 from worldprobe.agents._r2d2 import R2d2Config
+from worldprobe.agents._tdm import TdmConfig
 from worldprobe.worlds import WORLDS
 
 
@@ -51,7 +52,11 @@ def training_preset(world_name: str, algorithm: str = "pqn") -> tuple[NetworkCon
         raise KeyError(f"no settings for the unknown algorithm {algorithm!r}; the algorithms are {', '.join(ALGORITHMS)}")
     if algorithm == PqnConfig.algorithm:
         return PRESETS[world_name]
-    network = replace(PRESETS[world_name][0], actor_critic=algorithm == PpoConfig.algorithm)
+    network = PRESETS[world_name][0]
+    if algorithm == PpoConfig.algorithm:
+        network = replace(network, actor_critic=True)
+    if algorithm == TdmConfig.algorithm:
+        network = replace(network, horizons=8)
     return OTHERS.get((world_name, algorithm), (network, ALGORITHMS[algorithm].config()))
 
 

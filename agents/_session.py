@@ -100,10 +100,10 @@ class TrainingSession:
         self._identity = {"world": world.name, "seed": seed, "network": asdict(network), config.algorithm: asdict(config)}
         if network.n_rewards > 1 and config.algorithm != "pqn":
             raise ValueError(f"several rewards are learned by pqn alone; got n_rewards={network.n_rewards} and {config.algorithm}")
-        if network.actor_critic != (config.algorithm == "ppo"):
-            raise ValueError(
-                f"ppo learns an actor-critic, and nothing else does; got actor_critic={network.actor_critic}, {config.algorithm}"
-            )
+        needs = "actor-critic" if network.actor_critic else "horizons" if network.horizons else "values"
+        if needs != {"ppo": "actor-critic", "tdm": "horizons"}.get(config.algorithm, "values"):
+            given = f"actor_critic={network.actor_critic}, horizons={network.horizons} and {config.algorithm}"
+            raise ValueError(f"ppo learns an actor-critic, tdm horizons, and nothing else does; got {given}")
         is_yoked = config.reward_source == "yoked"
         self._network = make_network(world, network, seed, name="yoked" if is_yoked else "trained")
         discount = world.discount if config.discount is None else config.discount

@@ -43,7 +43,7 @@ from worldprobe.analysis._erasing import (
 )
 from worldprobe.analysis._examine import Examination, ExamineConfig, Twins
 from worldprobe.analysis._examine_recordings import examine_recordings
-from worldprobe.analysis._extracting import extraction, read_q_table
+from worldprobe.analysis._extracting import extraction, read_law, read_q_table
 from worldprobe.analysis._extraction import ExtractedModel, PlanningReturn
 from worldprobe.analysis._figures import draw_beliefs, plot_emergence, plot_model_share, plot_own_update, plot_return, plot_training
 from worldprobe.analysis._findings import Findings
@@ -112,6 +112,7 @@ __all__ = [
     "PlanningReturn",
     "QTable",
     "invert_bellman",
+    "read_law",
     "read_q_table",
     "invert_successor_features",
     "read_predictions",

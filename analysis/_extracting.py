@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from worldprobe.agents import Agent
 from worldprobe.analysis._bellman_inversion import QTable, invert_bellman
@@ -12,8 +13,11 @@ from worldprobe.analysis._examine import Examination
 from worldprobe.analysis._extraction import ExtractedModel
 from worldprobe.analysis._measurement import Measurement, compared, not_compared
 from worldprobe.analysis._recorded_agent import RecordedAgent
+from worldprobe.analysis._successor_inversion import read_predictions
 from worldprobe.probes import Estimate
 from worldprobe.worlds import FiniteTables, FiniteWorld
+
+Floats = NDArray[np.float64]
 
 
 def extraction(examination: Examination) -> list[Measurement]:
@@ -43,14 +47,33 @@ def extraction(examination: Examination) -> list[Measurement]:
 
 
 def read_law(examination: Examination, agent: Agent | RecordedAgent, world: FiniteWorld) -> ExtractedModel:
-    """Return the law that the mean of an agent's values in every state implies, by the optimality operator: of all its heads."""
+    """Return the law that the mean of an agent's values in every state implies, by the optimality operator, or that it predicts."""
     tables = world.tables
+    if not isinstance(agent, RecordedAgent) and "one_step" in agent.sites:
+        return read_predictions(_one_step(examination, agent, world))
     table = read_q_table(examination, agent, world)
     rewards = tables.reward.numpy()[None]
     if len(table.mean) > 1:
         assert world.reward_functions is not None
         rewards = world.reward_functions.numpy()[: len(table.mean)]
     return invert_bellman(table, rewards, world.discount, terminal=tables.terminal.numpy())
+
+
+def _one_step(examination: Examination, agent: Agent, world: FiniteWorld) -> Floats:
+    """Return the mean one-step prediction in each state (S, A, S) of an agent that makes some; terminal states stay where they are."""
+    tables, state = world.tables, np.asarray(examination.stream.recording["state/state"][:])
+    predicted = examination.site(agent, "one_step").rows(0).astype(np.float64)
+    visits = np.bincount(state, minlength=tables.n_states)
+    running = ~tables.terminal.numpy()
+    if (visits[running] == 0).any():
+        raise ValueError(f"{(visits[running] == 0).sum()} states were never visited, so that nothing is predicted there; record more")
+    sums = np.zeros((tables.n_states, predicted.shape[1]))
+    np.add.at(sums, state, predicted)
+    mean = (sums / np.maximum(visits, 1)[:, None]).reshape(tables.n_states, tables.n_actions, -1)
+    look = tables.observation.argmax(1).numpy()
+    law: Floats = mean[:, :, look]
+    law[~running] = np.eye(tables.n_states)[~running][:, None]
+    return law
 
 
 def read_q_table(examination: Examination, agent: Agent | RecordedAgent, world: FiniteWorld) -> QTable:

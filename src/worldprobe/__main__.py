@@ -31,7 +31,7 @@ class Plan:
 
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
     """What to ask of which world, and how."""
-    algorithm: Literal["pqn", "r2d2", "drqn", "ppo"] = "pqn"
+    algorithm: Literal["pqn", "r2d2", "drqn", "ppo", "tdm"] = "pqn"
     """By what the networks learn; the settings of --training are its own."""
     full: bool = False
     """Decide every rung of this version: five networks, five on yoked rewards, online codelengths."""

@@ -152,12 +152,12 @@ def test_it_learns_to_remember(tmp_path: Path) -> None:
 
 def test_refusals(tmp_path: Path) -> None:
     world = make_world("tmaze")
-    with pytest.raises(ValueError, match="ppo learns an actor-critic, and nothing else does"):
+    with pytest.raises(ValueError, match="ppo learns an actor-critic, tdm horizons, and nothing else does"):
         train(world, NetworkConfig(), PpoConfig(), tmp_path, 0)
     for wrong in ({"clip": 0.0}, {"entropy_weight": -1.0}, {"gae_lambda": 2.0}, {"n_minibatches": 99}):
         with pytest.raises(ValueError, match="expected"):
             PpoConfig(**wrong)
-    with pytest.raises(ValueError, match="one reward"):
+    with pytest.raises(ValueError, match="choose one"):
         NetworkConfig(actor_critic=True, n_rewards=2)
     with pytest.raises(ValueError, match="not dueling"):
         NetworkConfig(actor_critic=True, dueling=True)

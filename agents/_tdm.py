@@ -1,0 +1,127 @@
+"""Temporal difference models: what an action leads to, for any goal and horizon, learned without a reward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from worldprobe.agents._descent import Descent
+from worldprobe.agents._goal_head import GoalHead
+from worldprobe.agents._learner import check_finite
+from worldprobe.agents._network import RecurrentQNetwork
+from worldprobe.agents._rollout import Rollout
+from worldprobe.agents._segments import SegmentBatch, Segments
+from worldprobe.agents._training_config import TrainingConfig
+
+METRICS = ("loss", "one_step_loss", "gradient_norm")
+"""What is measured at every optimiser step."""
+
+
+@dataclass(frozen=True)
+class TdmConfig(TrainingConfig):
+    """How a recurrent temporal difference model is trained, with RAdam, on undirected behaviour; no reward is used."""
+
+    algorithm: ClassVar[str] = "tdm"
+
+    n_epochs: int = 2
+    """Passes over each rollout."""
+    n_minibatches: int = 4
+    """Groups of whole environments per pass, one optimiser step each."""
+    n_goals: int = 4
+    """Goals and horizons that every step is learned for, in every pass anew."""
+    epsilon_end: float = 1.0
+    """Probability of exploration after `exploration_fraction` of the steps; 1: behaviour aims at nothing."""
+
+    def _wrong(self) -> list[str]:
+        """Return what is expected of settings and does not hold."""
+        wrong = super()._wrong() + self._below_one("n_epochs", "n_minibatches", "n_goals")
+        return wrong + ["n_minibatches <= n_envs"] * (self.n_minibatches > self.n_envs)
+
+
+class TdmLearner:
+    r"""Draws predictions of each step towards what followed, for goals and horizons that are made up afterwards. A `Learner`.
+
+    .. math:: f(h_t, a_t, g, 0) \to o_{t+1}, \qquad f(h_t, a_t, g, \tau) \to f(h_{t+1}, a', g, \tau - 1), \quad
+        a' = \arg\min_a \lVert f(h_{t+1}, a, g, \tau - 1) - g \rVert_1 ,
+
+    by squared errors, so that predictions are means. Goals are observations of the same minibatch, horizons uniform. After a
+    termination nothing moves: the prediction is what was seen last.
+
+    Parameters
+    ----------
+    network : RecurrentQNetwork
+        With horizons, trained in place.
+    config : TdmConfig
+        How.
+    discount : float
+        Not used: horizons take its place.
+    generator : torch.Generator
+        Shuffles environments, draws goals and horizons.
+
+    References
+    ----------
+    Pong, Gu, Dalal & Levine 2018, "Temporal difference models: model-free deep RL for model-based control" (vector-valued form).
+    """
+
+    metrics: tuple[str, ...] = METRICS
+
+    def __init__(self, network: RecurrentQNetwork, config: TdmConfig, discount: float, generator: torch.Generator) -> None:
+        assert isinstance(network.head, GoalHead)
+        self._network, self._head, self._config, self._generator = network, network.head, config, generator
+        self._descent = Descent(network, torch.optim.RAdam, config.max_gradient_norm, METRICS)
+
+    def update(self, rollout: Rollout, learning_rate: float) -> None:
+        """Take `n_epochs * n_minibatches` optimiser steps.
+
+        Raises
+        ------
+        TrainingDivergedError
+            If the rollout, a loss or a gradient is not finite; the weights are left as they were before that step.
+        """
+        check_finite(rollout)
+        segments = Segments(rollout, self._config.n_minibatches)
+        for epoch in range(self._config.n_epochs):
+            shuffled = torch.randperm(self._config.n_envs, generator=self._generator)
+            for index, envs in enumerate(shuffled.tensor_split(self._config.n_minibatches)):
+                self._descent.begin(learning_rate)
+                measured = self._backward(segments.batch(envs))
+                self._descent.step(measured, f"epoch {epoch}, minibatch {index}")
+
+    def _backward(self, batch: SegmentBatch) -> Tensor:
+        """Put gradients on the network; return the mean loss, and that of the shortest horizon."""
+        size, m = self._network.observation_size, self._config.n_goals
+        y = batch.on_grid(self._network.segment_features(batch, batch.core_state))
+        seen = batch.on_grid(batch.inputs[:, :size])
+        real = batch.is_real
+        now, after, followed = (each[real].repeat_interleave(m, 0) for each in (y[:-1], y[1:].detach(), seen[1:]))
+        action, ended = (each[real].repeat_interleave(m, 0) for each in (batch.action, batch.terminated))
+        n = len(action)
+        goal = followed[torch.randint(n, (n,), generator=self._generator)]
+        horizon = torch.randint(self._network.config.horizons, (n,), generator=self._generator)
+        with torch.no_grad():
+            ahead = self._head(after, goal, (horizon - 1).clamp_min(0))
+            nearest = (ahead - goal.unsqueeze(1)).abs().sum(-1).argmin(1)
+            reached = ahead[torch.arange(n), nearest]
+            target = torch.where(((horizon == 0) | ended).unsqueeze(1), followed, reached)
+        predicted = self._head(now, goal, horizon)[torch.arange(n), action]
+        error = (predicted - target).square().sum(-1)
+        torch.autograd.backward(error.mean() / 2)
+        with torch.no_grad():
+            shortest = error[horizon == 0].mean() / 2 if (horizon == 0).any() else error.new_zeros(())
+            return torch.stack([error.mean() / 2, shortest]).double()
+
+    def pop_metrics(self) -> dict[str, float]:
+        """Return the means of `metrics` since the last call (NaN if there was no step)."""
+        return self._descent.pop_metrics()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return all that the next update depends on, the network included."""
+        return self._descent.state_dict() | {"generator": self._generator.get_state()}
+
+    def load_state_dict(self, saved: dict[str, Tensor]) -> None:
+        """Go on bit for bit from what `state_dict` returned."""
+        self._descent.load_state_dict(saved)
+        self._generator.set_state(saved["generator"])
