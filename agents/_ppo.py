@@ -8,28 +8,23 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from worldprobe.agents._descent import Descent
 from worldprobe.agents._lambda_returns import lambda_returns
-from worldprobe.agents._learner import check_finite
 from worldprobe.agents._network import RecurrentQNetwork
-from worldprobe.agents._rollout import Rollout
+from worldprobe.agents._on_policy import OnPolicyConfig, OnPolicyLearner
 from worldprobe.agents._segments import SegmentBatch, Segments
-from worldprobe.agents._training_config import TrainingConfig
 
 METRICS = ("policy_loss", "value_loss", "entropy", "clipped", "explained_variance", "gradient_norm")
 """What is measured at every optimiser step."""
 
 
 @dataclass(frozen=True)
-class PpoConfig(TrainingConfig):
+class PpoConfig(OnPolicyConfig):
     """How a recurrent actor-critic is trained by PPO, with Adam. It explores by drawing its actions; epsilon is not used."""
 
     algorithm: ClassVar[str] = "ppo"
 
     n_epochs: int = 4
     """Passes over each rollout."""
-    n_minibatches: int = 4
-    """Groups of whole environments per pass, one optimiser step each."""
     gae_lambda: float = 0.95
     """lambda of the advantages."""
     clip: float = 0.2
@@ -43,10 +38,9 @@ class PpoConfig(TrainingConfig):
 
     def _wrong(self) -> list[str]:
         """Return what is expected of settings and does not hold."""
-        wrong = super()._wrong() + self._below_one("n_epochs", "n_minibatches") + self._no_fraction("gae_lambda")
+        wrong = super()._wrong() + self._no_fraction("gae_lambda")
         wrong += ["clip > 0"] * (not self.clip > 0)
-        wrong += [f"{name} >= 0" for name in ("entropy_weight", "value_weight") if not getattr(self, name) >= 0]
-        return wrong + ["n_minibatches <= n_envs"] * (self.n_minibatches > self.n_envs)
+        return wrong + [f"{name} >= 0" for name in ("entropy_weight", "value_weight") if not getattr(self, name) >= 0]
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,7 @@ class _Lived:
     value_target: Tensor
 
 
-class PpoLearner:
+class PpoLearner(OnPolicyLearner):
     r"""Improves an actor-critic on rollouts, each used for some epochs and never again. A `Learner`.
 
     .. math:: -\min(\rho_t A_t,\ \mathrm{cut}(\rho_t, 1 \pm c) A_t) + \tfrac{v}{2} (V(h_t) - G_t)^2 - e H(\pi(h_t)), \qquad
@@ -87,26 +81,8 @@ class PpoLearner:
     metrics: tuple[str, ...] = METRICS
 
     def __init__(self, network: RecurrentQNetwork, config: PpoConfig, discount: float, generator: torch.Generator) -> None:
-        self._network, self._config, self._discount, self._generator = network, config, discount, generator
-        self._descent = Descent(network, torch.optim.Adam, config.max_gradient_norm, METRICS)
-
-    def update(self, rollout: Rollout, learning_rate: float) -> None:
-        """Take `n_epochs * n_minibatches` optimiser steps.
-
-        Raises
-        ------
-        TrainingDivergedError
-            If the rollout, a loss or a gradient is not finite; the weights are left as they were before that step.
-        """
-        check_finite(rollout)
-        segments = Segments(rollout, self._config.n_minibatches)
-        lived = self._live(segments.batch(), rollout.action.numel())
-        for epoch in range(self._config.n_epochs):
-            shuffled = torch.randperm(self._config.n_envs, generator=self._generator)
-            for index, envs in enumerate(shuffled.tensor_split(self._config.n_minibatches)):
-                self._descent.begin(learning_rate)
-                measured = self._backward(segments.batch(envs), lived)
-                self._descent.step(measured, f"epoch {epoch}, minibatch {index}")
+        super().__init__(network, config, generator, torch.optim.Adam)
+        self._config, self._discount = config, discount
 
     def _judge(self, batch: SegmentBatch) -> tuple[Tensor, Tensor]:
         """Return log-probabilities of all actions (length + 1, n, A) and values (length + 1, n); differentiable."""
@@ -114,20 +90,20 @@ class PpoLearner:
         return batch.on_grid(log_policy), batch.on_grid(value)
 
     @torch.no_grad()
-    def _live(self, batch: SegmentBatch, n_rows: int) -> _Lived:
+    def _look_back(self, segments: Segments) -> None:
         """Judge a whole rollout by the policy that acted in it."""
+        batch = segments.batch()
         log_policy, value = self._judge(batch)
         target = lambda_returns(
             batch.reward, value[1:], batch.terminated, batch.is_last, batch.is_real, self._discount, self._config.gae_lambda
         )
         taken = log_policy[:-1].gather(-1, batch.action.unsqueeze(-1)).squeeze(-1)
         real, rows = batch.is_real, batch.row[batch.is_real]
-        kept = (torch.empty(n_rows).index_copy(0, rows, each[real]) for each in (taken, target - value[:-1], target))
-        return _Lived(*kept)
+        self._lived = _Lived(*(torch.empty(len(rows)).index_copy(0, rows, each[real]) for each in (taken, target - value[:-1], target)))
 
-    def _backward(self, batch: SegmentBatch, lived: _Lived) -> Tensor:
+    def _backward(self, batch: SegmentBatch) -> Tensor:
         """Put gradients on the network; return all metrics but the last."""
-        config, real = self._config, batch.is_real
+        config, lived, real = self._config, self._lived, batch.is_real
         rows = batch.row[real]
         log_policy, value = self._judge(batch)
         taken = log_policy[:-1].gather(-1, batch.action.unsqueeze(-1)).squeeze(-1)[real]
@@ -144,16 +120,3 @@ class PpoLearner:
             clipped = ((ratio - 1).abs() > config.clip).float().mean()
             explained = 1 - error.var(correction=0) / target.var(correction=0).clamp_min(1e-12)
             return torch.stack([policy_loss, value_loss, entropy, clipped, explained]).double()
-
-    def pop_metrics(self) -> dict[str, float]:
-        """Return the means of `metrics` since the last call (NaN if there was no step)."""
-        return self._descent.pop_metrics()
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return all that the next update depends on, the network included."""
-        return self._descent.state_dict() | {"generator": self._generator.get_state()}
-
-    def load_state_dict(self, saved: dict[str, Tensor]) -> None:
-        """Go on bit for bit from what `state_dict` returned."""
-        self._descent.load_state_dict(saved)
-        self._generator.set_state(saved["generator"])

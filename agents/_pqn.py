@@ -8,26 +8,20 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from worldprobe.agents._descent import METRICS, Descent
+from worldprobe.agents._descent import METRICS
 from worldprobe.agents._from_json import added
 from worldprobe.agents._lambda_returns import lambda_returns
-from worldprobe.agents._learner import check_finite
 from worldprobe.agents._network import RecurrentQNetwork
-from worldprobe.agents._rollout import Rollout
-from worldprobe.agents._segments import SegmentBatch, Segments
-from worldprobe.agents._training_config import TrainingConfig
+from worldprobe.agents._on_policy import OnPolicyConfig, OnPolicyLearner
+from worldprobe.agents._segments import SegmentBatch
 
 
 @dataclass(frozen=True)
-class PqnConfig(TrainingConfig):
+class PqnConfig(OnPolicyConfig):
     """How a recurrent Q-network is trained by PQN(lambda), with RAdam."""
 
     algorithm: ClassVar[str] = "pqn"
 
-    n_epochs: int = 2
-    """Passes over each rollout."""
-    n_minibatches: int = 4
-    """Groups of whole environments per pass, one optimiser step each."""
     td_lambda: float = 0.9
     """lambda of the Q(lambda) targets; heads of rewards that are not acted on are off their policy: 0 is right for them."""
     bootstrap: Literal["own", "common"] = added("own")
@@ -36,12 +30,11 @@ class PqnConfig(TrainingConfig):
 
     def _wrong(self) -> list[str]:
         """Return what is expected of settings and does not hold."""
-        wrong = super()._wrong() + self._below_one("n_epochs", "n_minibatches") + self._no_fraction("td_lambda")
-        wrong += ["bootstrap 'own' or 'common'"] * (self.bootstrap not in ("own", "common"))
-        return wrong + ["n_minibatches <= n_envs"] * (self.n_minibatches > self.n_envs)
+        wrong = super()._wrong() + self._no_fraction("td_lambda")
+        return wrong + ["bootstrap 'own' or 'common'"] * (self.bootstrap not in ("own", "common"))
 
 
-class PqnLearner:
+class PqnLearner(OnPolicyLearner):
     """Improves a network on rollouts, each used at once and never again. A `Learner`.
 
     loss = mean over real steps of (Q(h_t, a_t) - G_t)^2 / 2, with G_t the Q(lambda) target under the very network that is
@@ -62,32 +55,12 @@ class PqnLearner:
     metrics: tuple[str, ...] = METRICS
 
     def __init__(self, network: RecurrentQNetwork, config: PqnConfig, discount: float, generator: torch.Generator) -> None:
-        self._network = network
-        self._config = config
-        self._discount = discount
-        self._generator = generator
-        self._descent = Descent(network, torch.optim.RAdam, config.max_gradient_norm)
+        super().__init__(network, config, generator, torch.optim.RAdam)
+        self._config, self._discount = config, discount
 
-    def update(self, rollout: Rollout, learning_rate: float) -> None:
-        """Take `n_epochs * n_minibatches` optimiser steps.
-
-        Raises
-        ------
-        TrainingDivergedError
-            If the rollout, a loss or a gradient is not finite; the weights are left as they were before that step.
-        """
-        check_finite(rollout)
-        segments = Segments(rollout, self._config.n_minibatches)
-        for epoch in range(self._config.n_epochs):
-            shuffled = torch.randperm(self._config.n_envs, generator=self._generator)
-            for index, envs in enumerate(shuffled.tensor_split(self._config.n_minibatches)):
-                batch = segments.batch(envs)
-                self._descent.begin(learning_rate)
-                measured = self._backward(batch, len(envs) * self._config.n_steps)
-                self._descent.step(measured, f"epoch {epoch}, minibatch {index}")
-
-    def _backward(self, batch: SegmentBatch, n_rows: int) -> Tensor:
-        """Put gradients on the network; return the means of loss, absolute TD error and Q over `n_rows` steps."""
+    def _backward(self, batch: SegmentBatch) -> Tensor:
+        """Put gradients on the network; return the means of loss, absolute TD error and Q over steps."""
+        n_rows = int(batch.is_real.sum())
         if self._network.n_rewards > 1:
             return self._backward_heads(batch, n_rows)
         q = self._network.segment_values(batch, batch.core_state)
@@ -122,16 +95,3 @@ class PqnLearner:
         torch.autograd.backward(loss / n_rows)
         with torch.no_grad():
             return torch.stack([loss, td_error.abs().sum() / n_heads, taken.sum() / n_heads]).double() / n_rows
-
-    def pop_metrics(self) -> dict[str, float]:
-        """Return the means of `metrics` since the last call (NaN if there was no step)."""
-        return self._descent.pop_metrics()
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return all that the next update depends on, the network included."""
-        return self._descent.state_dict() | {"generator": self._generator.get_state()}
-
-    def load_state_dict(self, saved: dict[str, Tensor]) -> None:
-        """Go on bit for bit from what `state_dict` returned."""
-        self._descent.load_state_dict(saved)
-        self._generator.set_state(saved["generator"])

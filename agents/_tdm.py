@@ -8,28 +8,21 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from worldprobe.agents._descent import Descent
 from worldprobe.agents._goal_head import GoalHead
-from worldprobe.agents._learner import check_finite
 from worldprobe.agents._network import RecurrentQNetwork
-from worldprobe.agents._rollout import Rollout
-from worldprobe.agents._segments import SegmentBatch, Segments
-from worldprobe.agents._training_config import TrainingConfig
+from worldprobe.agents._on_policy import OnPolicyConfig, OnPolicyLearner
+from worldprobe.agents._segments import SegmentBatch
 
 METRICS = ("loss", "one_step_loss", "gradient_norm")
 """What is measured at every optimiser step."""
 
 
 @dataclass(frozen=True)
-class TdmConfig(TrainingConfig):
+class TdmConfig(OnPolicyConfig):
     """How a recurrent temporal difference model is trained, with RAdam, on undirected behaviour; no reward is used."""
 
     algorithm: ClassVar[str] = "tdm"
 
-    n_epochs: int = 2
-    """Passes over each rollout."""
-    n_minibatches: int = 4
-    """Groups of whole environments per pass, one optimiser step each."""
     n_goals: int = 4
     """Goals and horizons that every step is learned for, in every pass anew."""
     epsilon_end: float = 1.0
@@ -37,11 +30,10 @@ class TdmConfig(TrainingConfig):
 
     def _wrong(self) -> list[str]:
         """Return what is expected of settings and does not hold."""
-        wrong = super()._wrong() + self._below_one("n_epochs", "n_minibatches", "n_goals")
-        return wrong + ["n_minibatches <= n_envs"] * (self.n_minibatches > self.n_envs)
+        return super()._wrong() + self._below_one("n_goals")
 
 
-class TdmLearner:
+class TdmLearner(OnPolicyLearner):
     r"""Draws predictions of each step towards what followed, for goals and horizons that are made up afterwards. A `Learner`.
 
     .. math:: f(h_t, a_t, g, 0) \to o_{t+1}, \qquad f(h_t, a_t, g, \tau) \to f(h_{t+1}, a', g, \tau - 1), \quad
@@ -70,25 +62,8 @@ class TdmLearner:
 
     def __init__(self, network: RecurrentQNetwork, config: TdmConfig, discount: float, generator: torch.Generator) -> None:
         assert isinstance(network.head, GoalHead)
-        self._network, self._head, self._config, self._generator = network, network.head, config, generator
-        self._descent = Descent(network, torch.optim.RAdam, config.max_gradient_norm, METRICS)
-
-    def update(self, rollout: Rollout, learning_rate: float) -> None:
-        """Take `n_epochs * n_minibatches` optimiser steps.
-
-        Raises
-        ------
-        TrainingDivergedError
-            If the rollout, a loss or a gradient is not finite; the weights are left as they were before that step.
-        """
-        check_finite(rollout)
-        segments = Segments(rollout, self._config.n_minibatches)
-        for epoch in range(self._config.n_epochs):
-            shuffled = torch.randperm(self._config.n_envs, generator=self._generator)
-            for index, envs in enumerate(shuffled.tensor_split(self._config.n_minibatches)):
-                self._descent.begin(learning_rate)
-                measured = self._backward(segments.batch(envs))
-                self._descent.step(measured, f"epoch {epoch}, minibatch {index}")
+        super().__init__(network, config, generator, torch.optim.RAdam)
+        self._config, self._head = config, network.head
 
     def _backward(self, batch: SegmentBatch) -> Tensor:
         """Put gradients on the network; return the mean loss, and that of the shortest horizon."""
@@ -112,16 +87,3 @@ class TdmLearner:
         with torch.no_grad():
             shortest = error[horizon == 0].mean() / 2 if (horizon == 0).any() else error.new_zeros(())
             return torch.stack([error.mean() / 2, shortest]).double()
-
-    def pop_metrics(self) -> dict[str, float]:
-        """Return the means of `metrics` since the last call (NaN if there was no step)."""
-        return self._descent.pop_metrics()
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return all that the next update depends on, the network included."""
-        return self._descent.state_dict() | {"generator": self._generator.get_state()}
-
-    def load_state_dict(self, saved: dict[str, Tensor]) -> None:
-        """Go on bit for bit from what `state_dict` returned."""
-        self._descent.load_state_dict(saved)
-        self._generator.set_state(saved["generator"])
