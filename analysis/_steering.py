@@ -9,15 +9,15 @@ from itertools import product
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from worldprobe.activations import replay
 from worldprobe.agents import BeliefAgent, EditableAgent
 from worldprobe.analysis._acting import play_on
 from worldprobe.analysis._contexts import contexts
 from worldprobe.analysis._counterfactual import Decisions, find_decisions
+from worldprobe.analysis._directions import Directions
 from worldprobe.analysis._stream import VALIDATION, Stream
-from worldprobe.probes import Estimate, RidgeProbe, t_interval
+from worldprobe.probes import Estimate, t_interval
 from worldprobe.worlds import FiniteWorld
 
 Floats = NDArray[np.float64]
@@ -152,7 +152,7 @@ class _Site:
     factor: str
     decisions: Decisions
     config: SteeringConfig
-    _fitted: dict[tuple[str, ...], _Directions] = field(default_factory=dict)
+    _fitted: dict[tuple[str, ...], Directions] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         columns = {f"factor/{each.name}": self.stream.recording[f"factor/{each.name}"][:] for each in self.stream.world.factors}
@@ -168,12 +168,12 @@ class _Site:
         """Columns of the core state."""
         return torch.cat([self.agent.carried[site] for site in sites]).numpy()
 
-    def directions(self, sites: tuple[str, ...]) -> _Directions:
+    def directions(self, sites: tuple[str, ...]) -> Directions:
         """Directions of these sites, fitted once."""
         if sites not in self._fitted:
             rows = self.stream.fit_rows(0)
             content = self.states[rows][:, self.columns(sites)].astype(np.float64)
-            self._fitted[sites] = _Directions(content, self.labels[rows], self.context, rows, self.stream.world.factor(self.factor).size)
+            self._fitted[sites] = Directions(content, self.labels[rows], self.context, rows, self.stream.world.factor(self.factor).size)
         return self._fitted[sites]
 
     def moves(self, choice: Choice) -> Floats:
@@ -280,60 +280,3 @@ class _Site:
             generator = torch.Generator().manual_seed(self.config.seed)
             returns[kind] = float(play_on(agent, world, here, state, self.inputs[torch.from_numpy(chosen)], steps, generator).mean())
         return returns
-
-
-class _Directions:
-    """From one class of a factor to another, within each context, as activations (n, width) tell it.
-
-    Contexts number all rows of a stream; `rows` are those that the activations and labels belong to.
-    """
-
-    def __init__(self, content: Floats, labels: Integers, context: Integers, rows: Integers, n_classes: int) -> None:
-        self.content, self.labels, self.n_classes = content, labels, n_classes
-        self.context, self.places, self.rows = context, context[rows], rows
-        self.n_contexts = int(context.max()) + 1
-        cell = self.places * n_classes + labels
-        self.counts = np.bincount(cell, minlength=self.n_contexts * n_classes).reshape(self.n_contexts, n_classes)
-        member = csr_array((np.ones(len(cell)), (cell, np.arange(len(cell)))), shape=(self.n_contexts * n_classes, len(cell)))
-        sums = np.asarray(member @ content).reshape(self.n_contexts, n_classes, content.shape[1])
-        self.means = sums / np.maximum(self.counts[:, :, None], 1)
-        self.centres = sums.sum(axis=1) / np.maximum(self.counts.sum(axis=1)[:, None], 1)
-        self.centred = content - self.centres[self.places]
-        in_class = np.eye(n_classes)[labels]
-        self.pooled = (in_class.T @ self.centred) / np.maximum(in_class.sum(axis=0)[:, None], 1)
-        self._weights: Floats | None = None
-
-    @property
-    def weights(self) -> Floats:
-        """Of a ridge probe of the class, beyond the context, (n_classes, width)."""
-        if self._weights is None:
-            target = np.eye(self.n_classes)[self.labels]
-            shares = self.counts / np.maximum(self.counts.sum(axis=1, keepdims=True), 1)
-            self._weights = RidgeProbe(alphas=(1e-3,)).fit(self.centred, target - shares[self.places]).coef_
-        return self._weights
-
-    def between(self, context: Integers, present: Integers, other: Integers, kind: str) -> Floats:
-        """Return the moves (n, width) from `present` to `other` in each context, or over all contexts where one was not seen there."""
-        seen = (np.minimum(self.counts[context, present], self.counts[context, other]) > 0)[:, None]
-        pattern = np.where(seen, self.means[context, other] - self.means[context, present], self.pooled[other] - self.pooled[present])
-        if kind == "pattern":
-            return pattern
-        weights = self.weights[other] - self.weights[present]
-        square = np.maximum((weights**2).sum(axis=1, keepdims=True), np.finfo(float).tiny)
-        along: Floats = weights * ((weights * pattern).sum(axis=1, keepdims=True) / square)
-        return along
-
-    def random(self, present: Integers, other: Integers, rng: np.random.Generator) -> Floats:
-        """Return directions (n, width) of the activations' covariance, one per pair of classes, opposite for the way back."""
-        pair = np.minimum(present, other) * self.n_classes + np.maximum(present, other)
-        kinds, number = np.unique(pair, return_inverse=True)
-        drawn = rng.normal(size=(len(kinds), len(self.centred))) @ self.centred
-        opposite: Floats = np.where(other > present, 1.0, -1.0)[:, None] * drawn[number]
-        return opposite
-
-    def shuffled(self, rng: np.random.Generator) -> _Directions:
-        """Return what is fitted with labels exchanged at random within each context."""
-        order, labels = np.argsort(self.places, kind="stable"), np.empty_like(self.labels)
-        mixed = np.lexsort((rng.random(len(self.places)), self.places))
-        labels[order] = self.labels[mixed]
-        return _Directions(self.content, labels, self.context, self.rows, self.n_classes)
