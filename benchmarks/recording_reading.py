@@ -2,7 +2,9 @@
 
 `python benchmarks/recording_reading.py [--fast]` records a stream, runs an LSTM over it, and prints one JSON object: bytes read per
 second of processor time in order and shuffled (the best of several rounds, files in the cache of the system), their ratio in percent,
-and the peak of Python's memory while streaming a recording and one of four times its length.
+and the peak of Python's memory while streaming a recording and one of four times its length; and, for every precision with and without
+compression, bytes on the disk per step, processor seconds of writing beside plain float32, the rate of reading, and the largest
+and the relative root mean square error of what is read.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from worldprobe.activations import CommonBehaviour, Recording, package_versions, record
-from worldprobe.agents import NetworkConfig, make_network
-from worldprobe.worlds import TMaze
+from worldprobe.agents import NetworkConfig, RecurrentQNetwork, make_network
+from worldprobe.worlds import TMaze, World
 
 SITES = ("core.h", "core.c")
 
@@ -35,6 +39,35 @@ def bytes_per_second(recording: Recording, random_state: int | None) -> float:
     start = time.process_time()
     n_bytes = sum(stream(recording, random_state))
     return n_bytes / (time.process_time() - start)
+
+
+def storage(folder: Path, agent: RecurrentQNetwork, world: World, n_episodes: int) -> list[dict[str, object]]:
+    """Record the same with every precision and compression."""
+    rows, base = list[dict[str, object]](), 0.0
+    plain = dict[str, NDArray[np.float32]]()
+    for precision in ("float32", "float16", "bfloat16"):
+        for compression in ("none", "zstd"):
+            path = folder / f"{precision}-{compression}.wpr"
+            start = time.process_time()
+            kept = record(agent, world, path, CommonBehaviour(world), n_episodes, 0, SITES, precision=precision, compression=compression)
+            seconds = time.process_time() - start
+            size = sum(file.stat().st_size for file in path.rglob("*.h5"))
+            values = {site: kept[site][:] for site in SITES}
+            plain, base = plain or values, base or seconds
+            wrong = np.concatenate([values[site] - plain[site] for site in SITES])
+            scale = np.sqrt(np.mean(np.square(np.concatenate(list(plain.values())))))
+            rows.append(
+                {
+                    "precision": precision,
+                    "compression": compression,
+                    "bytes_per_step": round(size / kept.n_steps),
+                    "writing_over_plain": round(seconds / base, 2),
+                    "reading_MB_per_s": round(max(bytes_per_second(kept, seed) for seed in range(3)) / 1e6),
+                    "max_error": float(np.abs(wrong).max()),
+                    "relative_rms_error": float(np.sqrt(np.mean(np.square(wrong))) / scale),
+                }
+            )
+    return rows
 
 
 def peak_memory(recording: Recording) -> int:
@@ -67,6 +100,7 @@ def main() -> None:
             "shuffled_over_ordered_percent": round(100 * shuffled / ordered, 1),
             "peak_MB": round(peak_memory(short) / 1e6, 1),
             "peak_MB_of_four_times_the_length": round(peak_memory(long) / 1e6, 1),
+            "storage": storage(Path(folder), agent, world, n_episodes // 2),
         }
     print(json.dumps({"benchmark": "recording_reading", "versions": package_versions(), "threads": 1, **results}, indent=1))
 
