@@ -24,7 +24,7 @@ from worldprobe.analysis._recorded_agent import RecordedAgent, RecordedWorld
 from worldprobe.analysis._report import write_report
 from worldprobe.analysis._steering import SteeringConfig
 from worldprobe.analysis._stream import Stream
-from worldprobe.analysis._summary import missing, visit_rows, why_not
+from worldprobe.analysis._summary import missing, repeated, visit_rows, why_not
 from worldprobe.analysis._tables import as_table, with_false_discovery_rate, write_atomically, write_table
 from worldprobe.worlds import Headline, World
 
@@ -141,7 +141,7 @@ def _summary(examinations: Sequence[Examination], headline: Headline, config: Ex
         "agent": f"{described['name']} ({described['class']})",
         "headline": asdict(headline),
         "factors": [asdict(factor) for factor in world.factors],
-        "facts": [f"{name} stream: {each.n_episodes:,} episodes, {each.n_steps:,} steps" for name, each in streams],
+        "facts": [*(f"{name} stream: {each.n_episodes:,} episodes, {each.n_steps:,} steps" for name, each in streams), repeated(first)],
         "training": None,
         "visits": [row for one in examinations for row in visit_rows(one.name, world, visits(one.stream))],
         "why_not": why_not(world),

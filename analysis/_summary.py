@@ -18,6 +18,7 @@ from worldprobe.analysis._config import RunConfig, command_line
 from worldprobe.analysis._emergence import MIN_EPISODES, VisitCounts, bayes_losses, visits
 from worldprobe.analysis._examine import Examination
 from worldprobe.analysis._stream import Stream
+from worldprobe.probes import count_identical_rows
 from worldprobe.worlds import ParticleWorld, World, solve_pomdp
 
 
@@ -30,7 +31,7 @@ def summarise(directory: Path, config: RunConfig, common: Examination) -> dict[s
         "agent": f"{config.network.core.upper()} of {config.network.hidden_size} units",
         "headline": asdict(world.headline),
         "factors": [asdict(factor) for factor in world.factors],
-        "facts": [*_facts(directory, config, world), *_ceiling_error(common.stream)],
+        "facts": [*_facts(directory, config, world), *_ceiling_error(common.stream), repeated(common)],
         "training": _training(directory, world),
         "visits": [row for stream in STREAMS for row in visit_rows(stream, world, visits(open_stream(directory, config, world, stream)))],
         "why_not": why_not(world),
@@ -39,6 +40,15 @@ def summarise(directory: Path, config: RunConfig, common: Examination) -> dict[s
         "config": config.to_json(),
         "versions": package_versions(),
     }
+
+
+def repeated(examination: Examination) -> str:
+    """Say how many of the examined activations another fold has to the bit: a decoder might have memorised these."""
+    stream = examination.stream
+    n_rows = int(count_identical_rows(examination.hidden.rows(0)[stream.scored], stream.folds[stream.scored]).sum())
+    return (
+        f"{100 * n_rows / len(stream.scored):.1f} % of the {examination.name} stream's activations stand in another fold as well"
+    )
 
 
 def _facts(directory: Path, config: RunConfig, world: World) -> list[str]:
