@@ -46,9 +46,7 @@ def repeated(examination: Examination) -> str:
     """Say how many of the examined activations another fold has to the bit: a decoder might have memorised these."""
     stream = examination.stream
     n_rows = int(count_identical_rows(examination.hidden.rows(0)[stream.scored], stream.folds[stream.scored]).sum())
-    return (
-        f"{100 * n_rows / len(stream.scored):.1f} % of the {examination.name} stream's activations stand in another fold as well"
-    )
+    return f"{100 * n_rows / len(stream.scored):.1f} % of the {examination.name} stream's activations stand in another fold as well"
 
 
 def _facts(directory: Path, config: RunConfig, world: World) -> list[str]:
