@@ -11,10 +11,9 @@ from worldprobe.agents import Agent
 from worldprobe.analysis._bellman_inversion import QTable, invert_bellman
 from worldprobe.analysis._examine import Examination
 from worldprobe.analysis._extraction import ExtractedModel
-from worldprobe.analysis._measurement import Measurement, compared, not_compared
+from worldprobe.analysis._measurement import Measurement, compared, exact, not_compared
 from worldprobe.analysis._recorded_agent import RecordedAgent
 from worldprobe.analysis._successor_inversion import read_predictions
-from worldprobe.probes import Estimate
 from worldprobe.worlds import FiniteTables, FiniteWorld
 
 Floats = NDArray[np.float64]
@@ -37,12 +36,12 @@ def extraction(examination: Examination) -> list[Measurement]:
         floors["own init"] = float(np.nanmean(read_law(examination, examination.twins.own, world).total_variation(world.tables)))
     counts = len(examination.stream.episodes), len(examination.stream.groups)
     open_dimensions = "" if model.free_dimensions is None else f", {model.free_dimensions.max()} free dimensions at most"
-    law, value = f"{model.source}{open_dimensions}", _exact(own)
-    rows = [compared(replace(cell, floor=floor, law=law), factor, "TV", value, _exact(tv - own), *counts) for floor, tv in floors.items()]
+    law, value = f"{model.source}{open_dimensions}", exact(own)
+    rows = [compared(replace(cell, floor=floor, law=law), factor, "TV", value, exact(tv - own), *counts) for floor, tv in floors.items()]
     planned = model.plan(world.tables, world.discount)
     for floor, earned in (("optimum", planned.optimum), ("uniform policy", planned.uniform)):
         here = replace(cell, quantity="extraction-planning", floor=floor, law=law)
-        rows.append(compared(here, factor, "return", _exact(planned.earned), _exact(planned.earned - earned), *counts))
+        rows.append(compared(here, factor, "return", exact(planned.earned), exact(planned.earned - earned), *counts))
     return rows
 
 
@@ -109,7 +108,3 @@ def is_fully_observed(tables: FiniteTables) -> bool:
 def uniform_law(tables: FiniteTables) -> ExtractedModel:
     """Return the law that nobody needs a world for."""
     return ExtractedModel(np.full(tuple(tables.transition.shape), 1 / tables.n_states), "uniform")
-
-
-def _exact(value: float) -> Estimate:
-    return Estimate(value, np.nan, np.nan, np.nan, True)

@@ -85,10 +85,14 @@ def _memory(rows: pd.DataFrame) -> pd.DataFrame:
         {
             "bits": MEMORY[row.quantity],
             "by": row.floor,
-            "value [95 %, or bounds]": f"{row.estimate:.3f} [{row.lower:.3f}, {row.upper:.3f}]" if row.estimable else f"none: {row.reason}",
+            "value [95 %, or bounds]": _bits(row) if row.estimable else f"none: {row.reason}",
         }
         for row in _records(rows)
     )
+
+
+def _bits(row: Any) -> str:
+    return f"{row.estimate:.3f}" if pd.isna(row.lower) else f"{row.estimate:.3f} [{row.lower:.3f}, {row.upper:.3f}]"
 
 
 def _units(rows: pd.DataFrame) -> pd.DataFrame:
@@ -145,7 +149,7 @@ def _steering(table: pd.DataFrame) -> pd.DataFrame:
         here = table[(table.factor == factor) & (table.stream == stream)]
         beside = here[here.quantity == "steering-beside"].set_index("floor").estimate
         earned = here[here.quantity == "steering-return"].set_index("floor").estimate
-        line |= {"site": first.site, "decisions": first.n_rows, "steered": f"{100 * first.estimate:.0f} %"}
+        line |= {"site": first.site, "decisions": str(first.n_rows), "steered": f"{100 * first.estimate:.0f} %"}
         line |= {str(kind): f"{100 * value:.0f} %" for kind, value in beside.items()}
         lines.append(line | {f"return, {kind}": f"{value:.2f}" for kind, value in earned.items()})
     return pd.DataFrame(lines).fillna("none")

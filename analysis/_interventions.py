@@ -14,7 +14,7 @@ from worldprobe.analysis._coherence import Coherence, measure_coherence, optimal
 from worldprobe.analysis._contexts import determines
 from worldprobe.analysis._erasing import DoseResponse, ErasingConfig, Necessity, measure_necessity
 from worldprobe.analysis._examine import Examination
-from worldprobe.analysis._measurement import Cell, Measurement, compared, not_compared
+from worldprobe.analysis._measurement import Cell, Measurement, compared, exact, not_compared
 from worldprobe.analysis._neurons import whole_episodes
 from worldprobe.analysis._recorded_agent import RecordedAgent
 from worldprobe.analysis._steering import SteeringConfig, steer
@@ -89,11 +89,11 @@ def steering(examination: Examination, config: SteeringConfig) -> list[Measureme
             measured.append(compared(replace(where, floor=control), factor, "decisions", found.success["steered"], excess, *counts))
         for kind in ("untouched", "swapped", *found.excess):
             alone = replace(where, quantity="steering-beside", floor=kind)
-            measured.append(compared(alone, factor, "decisions", found.success[kind], _exact(found.success[kind].estimate), *counts))
+            measured.append(compared(alone, factor, "decisions", found.success[kind], exact(found.success[kind].estimate), *counts))
         for kind, earned in found.returns.items():
-            drop = _exact(found.returns["untouched"] - earned)
+            drop = exact(found.returns["untouched"] - earned)
             alone = replace(where, quantity="steering-return", floor=kind)
-            measured.append(compared(alone, factor, "return", _exact(earned), drop, *counts))
+            measured.append(compared(alone, factor, "return", exact(earned), drop, *counts))
     return measured
 
 
@@ -164,7 +164,11 @@ def _against(found: Necessity, cell: Cell, factor: Factor) -> list[Measurement]:
     for floor, responses in (("random erasures", found.controls), ("other factors", found.others)):
         here = replace(cell, floor=floor)
         if not responses:
-            words = f"no {floor} to compare with: the factor has {rank} of {found.width} directions, and what the others are it says"
+            words = (
+                f"the factor has {rank} of {found.width} directions, and leaves none to erase beside it"
+                if floor == "random erasures"
+                else "no other factor is needed less, and says nothing certain of this one"
+            )
             rows.append(not_compared(here, factor, "return", words))
         else:
             cost, error = found.erased.drop()
@@ -173,13 +177,8 @@ def _against(found: Necessity, cell: Cell, factor: Factor) -> list[Measurement]:
             rows.append(compared(here, factor, "return", _normal(cost, error), excess, n_episodes, n_episodes, 100))
     for probe, bits in (("linear", last.linear_bits), ("MLP", last.mlp_bits)):
         here = replace(cell, quantity="erasure", floor=f"{probe} probe, rank {rank} of {found.width}")
-        rows.append(compared(here, factor, "bits", _exact(bits), _exact(bits), n_episodes, n_episodes))
+        rows.append(compared(here, factor, "bits", exact(bits), exact(bits), n_episodes, n_episodes))
     return rows
-
-
-def _exact(value: float) -> Estimate:
-    """A value without an interval, that is no test of anything."""
-    return Estimate(value, np.nan, np.nan, np.nan, True)
 
 
 def _normal(value: float, error: float) -> Estimate:

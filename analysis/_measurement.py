@@ -147,6 +147,11 @@ def measure(sums: LossSums, cell: Cell, factor: Factor, horizon: int, *, level: 
     )
 
 
+def exact(value: float) -> Estimate:
+    """Return a value without an interval, that is no test of anything."""
+    return Estimate(value, np.nan, np.nan, np.nan, True)
+
+
 def compared(
     cell: Cell, factor: Factor, unit: Unit, value: Estimate, gain: Estimate, n_episodes: int, n_rows: int, horizon: int = 0
 ) -> Measurement:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from worldprobe.analysis._bits import FAMILIES, BitsConfig
 from worldprobe.analysis._examine import Examination
-from worldprobe.analysis._measurement import Cell, Measurement, compared, not_compared
+from worldprobe.analysis._measurement import Cell, Measurement, compared, exact, not_compared
 from worldprobe.analysis._neurons import whole_episodes
 from worldprobe.probes import Estimate, UsableInformation, estimate_usable_information, group_folds
 from worldprobe.worlds import Factor, FiniteWorld, Unavailable, find_smallest_controller, finite_core, optimal_sets, solve_pomdp
@@ -91,7 +91,7 @@ def _controller(core: FiniteWorld, cell: Cell, factor: Factor, config: MemoryCon
         words = f"at least {lower:.2f} bits; no controller of up to {config.max_states} states was found that earns it ({found.method})"
         return not_compared(here, factor, "bits", words)
     value = Estimate(upper, lower, upper, np.nan, True, found.method)
-    return compared(here, factor, "bits", value, Estimate(upper, np.nan, np.nan, np.nan, True), 0, 0)
+    return compared(here, factor, "bits", value, exact(upper), 0, 0)
 
 
 def _entropy(phi: NDArray[np.int64], observation: NDArray[np.int64], groups: NDArray[np.int64], cell: Cell, factor: Factor) -> Measurement:
@@ -99,7 +99,7 @@ def _entropy(phi: NDArray[np.int64], observation: NDArray[np.int64], groups: NDA
     joint = np.unique(np.stack([observation, phi], axis=1), axis=0, return_counts=True)[1] / len(phi)
     alone = np.unique(observation, return_counts=True)[1] / len(phi)
     entropy = float((alone * np.log2(alone)).sum() - (joint * np.log2(joint)).sum())
-    value, here = Estimate(entropy, np.nan, np.nan, np.nan, True), replace(cell, floor="H(good actions | o)")
+    value, here = exact(entropy), replace(cell, floor="H(good actions | o)")
     return compared(here, factor, "bits", value, value, len(np.unique(groups)), len(phi))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldprobe.analysis._examine import Examination
-from worldprobe.analysis._measurement import Measurement, compared
+from worldprobe.analysis._measurement import Measurement, compared, exact
 from worldprobe.analysis._unit_information import UnitInformation, unit_information
 from worldprobe.probes import Estimate
 
@@ -58,7 +58,7 @@ def _rows(examination: Examination, found: UnitInformation, name: str, horizon: 
     against = {"best unit by chance": (found.null_best[:, *place], float(found.family_wise[unit, *place]))}
     if len(found.twin_best):
         against["best unit of twins"] = found.twin_best[:, *place], float(found.twin_p_values[place])
-    value = Estimate(bits, np.nan, np.nan, np.nan, True)
+    value = exact(bits)
     rows = []
     for floor, (others, p_value) in against.items():
         gain = Estimate(bits - float(np.percentile(others, 95)), np.nan, np.nan, p_value, True)

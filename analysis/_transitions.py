@@ -13,7 +13,7 @@ from worldprobe.analysis._measurement import LossSums, Measurement, measure
 from worldprobe.analysis._recorded_agent import RecordedAgent
 from worldprobe.analysis._stream import VALIDATION
 from worldprobe.probes import TransitionForm, TransitionProbe
-from worldprobe.worlds import Unavailable
+from worldprobe.worlds import FiniteWorld
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -118,17 +118,13 @@ def _after(examination: Examination, belief: dict[str, torch.Tensor], rows: Inte
 def _composed(examination: Examination, rows: Integers) -> Floats | None:
     """Squared error of the state decoder followed by the law; None unless a factor is the whole state."""
     stream, world = examination.stream, examination.world
-    name = getattr(world, "state_factor", None)
-    if "tables" not in world.gives or name is None:
+    if not isinstance(world, FiniteWorld) or world.state_factor is None:
         return None
     place = np.searchsorted(stream.scored, rows)
-    decoded = np.maximum(examination.decoder.predictions[place][:, stream.labels.columns[name]], 1e-6)
-    running = ~world.tables.terminal.numpy()  # type: ignore[attr-defined]
+    decoded = np.maximum(examination.decoder.predictions[place][:, stream.labels.columns[world.state_factor]], 1e-6)
+    running = ~world.tables.terminal.numpy()
     belief = decoded * running / (decoded * running).sum(axis=1, keepdims=True)
-    try:
-        expected = _after(examination, {"state": torch.from_numpy(belief)}, rows)
-    except (Unavailable, ValueError):
-        return None
+    expected = _after(examination, {"state": torch.from_numpy(belief)}, rows)
     return np.square(stream.targets[rows + 1] - expected)
 
 

@@ -81,7 +81,7 @@ def test_its_law_is_read_like_any_other(network: RecurrentQNetwork, tmp_path: Pa
 
 
 def test_it_acts_to_reach_its_goal(network: RecurrentQNetwork) -> None:
-    """With the goal set, its actions end there more often than with another one; and it is an agent."""
+    """Its values are the predicted distances to the goal that is set, at the longest horizon; and it is an agent."""
     check_agent(network, WORLD)
     goal = WORLD.tables.observation[2].float()
     network.goal.copy_(goal)
@@ -93,8 +93,7 @@ def test_it_acts_to_reach_its_goal(network: RecurrentQNetwork) -> None:
     assert evaluate_return(network, WORLD, 8, torch.Generator().manual_seed(0)).n_episodes == 8
 
 
-def test_recurrent_ones_learn_in_hidden_worlds(tmp_path: Path) -> None:
-    """At a crossroad far from the sign, a recurrent model predicts what a memoryless one cannot: nothing but that it is finite here."""
+def test_recurrent_ones_train_in_hidden_worlds(tmp_path: Path) -> None:
     world = make_world("memory-chain")
     network = NetworkConfig(core="gru", hidden_size=8, horizons=4)
     config = TdmConfig(total_steps=2048, n_envs=8, n_steps=16, n_evaluations=1, n_evaluation_episodes=8, n_checkpoints=2)

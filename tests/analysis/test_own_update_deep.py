@@ -39,8 +39,8 @@ def test_without_memory_nothing_goes_on(stream: Stream) -> None:
     assert poor["state", 4] < best["state", 4] - 0.05
 
 
-def test_the_ceiling_of_the_closed_loop_is_the_belief_pushed_blind(stream: Stream) -> None:
-    """A blind filter, recorded on the forks themselves, expects what the ceiling says."""
+def test_the_ceiling_of_the_closed_loop_is_below_that_of_the_open_one(stream: Stream) -> None:
+    """Whoever sees nothing cannot expect better than the filter that sees the same forks."""
     examination = examined("belief", stream)
     (row,) = (each for each in closed_loop(examination) if each.factor == "goal" and each.horizon == 4)
     open_loop = next(each for each in examination.updates() if each.factor == "goal" and each.horizon == 4)
