@@ -6,7 +6,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from worldprobe.activations._describe import environment
@@ -90,7 +90,7 @@ def _begun(target: Target, identity: Identity) -> tuple[Manifest, list[int]]:
         new.write(path, target.manifest)
         return new, [index for index in new.missing if target.mine(index)]
     whole = read_manifest(path, extents)
-    changed = differences(asdict(whole.identity), asdict(identity))
+    changed = differences(whole.identity.content, identity.content)
     if changed:
         raise RecordingError(f"{path} holds another recording ({'; '.join(changed[:3])}): choose another path, or delete it")
     todo = [index for index in whole.missing if target.mine(index)]

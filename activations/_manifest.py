@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,10 +75,20 @@ class Identity:
     precision: str = "float32"
     """What sites are stored as."""
 
-    @property
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """The fields as JSON, not to be changed."""
+        return asdict(self)
+
+    @cached_property
+    def json(self) -> str:
+        """The fields as canonical JSON."""
+        return canonical_json(self.content)
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the identity as canonical JSON; full precision goes without saying, as in version 1."""
-        content = asdict(self)
+        content = dict(self.content)
         if self.precision == "float32":
             del content["precision"]
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()
@@ -129,7 +140,10 @@ class Manifest:
             "version": VERSION,
             "fingerprint": self.identity.fingerprint,
             "convention": {"step": STEP_CONVENTION, "tick": TICK_CONVENTION},
-            **asdict(self),
+            "identity": self.identity.content,
+            "environment": self.environment,
+            "arrays": {key: asdict(spec) for key, spec in self.arrays.items()},
+            "shards": [asdict(entry) for entry in self.shards],
         }
         return (json.dumps(seal(content), indent=1) + "\n").encode()
 

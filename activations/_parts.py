@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from worldprobe.activations._extents import Extent
@@ -48,7 +47,7 @@ def merged(manifests: Sequence[Manifest], paths: Sequence[Path]) -> Manifest:
     """
     whole = manifests[0]
     for manifest, path in zip(manifests[1:], paths[1:], strict=True):
-        changed = differences(asdict(whole.identity), asdict(manifest.identity)) or differences(whole.environment, manifest.environment)
+        changed = differences(whole.identity.content, manifest.identity.content) or differences(whole.environment, manifest.environment)
         if changed:
             raise RecordingError(f"{path} is of another recording than {paths[0]} ({'; '.join(changed[:3])})")
         known = {entry.index: entry for entry in whole.shards}

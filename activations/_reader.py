@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -165,7 +165,7 @@ class Recording:
     @property
     def config(self) -> dict[str, Any]:
         """The identity as JSON."""
-        return asdict(self.identity)
+        return deepcopy(self.identity.content)
 
     @property
     def world_name(self) -> str:

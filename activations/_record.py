@@ -17,7 +17,7 @@ from worldprobe.activations._held import find_held
 from worldprobe.activations._manifest import Identity, Part
 from worldprobe.activations._reader import Recording, load_episodes
 from worldprobe.activations._replay import check_fit, check_sites, run_agent
-from worldprobe.activations._rollout import play
+from worldprobe.activations._rollout import Tape, play
 from worldprobe.activations._storage import PRECISIONS
 from worldprobe.activations._streams import Behaviour
 from worldprobe.agents import Agent, seeded_generator
@@ -130,11 +130,11 @@ def record(
         precision=precision,
     )
     target = Target(Path(path), compression, Part(*part) if part else None)
-    held = find_held(agent, behaviour, sites)
+    held, tape = find_held(agent, behaviour, sites), Tape()
 
     def make(index: int) -> Episodes:
         numbers = identity.shard_episodes(index)
-        played = play(world, behaviour, numbers, n_envs, seed, index, held)
+        played = play(world, behaviour, numbers, n_envs, seed, index, held, tape)
         believed = add_beliefs(played, world, frozenset(identity.channels), seeded_generator(seed, "shard", index, "belief"))
         return believed if held else _with_sites(believed, agent, tuple(identity.sites))
 

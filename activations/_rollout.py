@@ -19,23 +19,34 @@ FIRST_STEPS = 256
 """Steps for which a tape has room at first; the room is doubled when it is full."""
 
 
-def play(world: World, behaviour: Behaviour, numbers: range, n_envs: int, seed: int, shard: int, held: ReadSites | None = None) -> Episodes:
+def play(
+    world: World,
+    behaviour: Behaviour,
+    numbers: range,
+    n_envs: int,
+    seed: int,
+    shard: int,
+    held: ReadSites | None = None,
+    tape: Tape | None = None,
+) -> Episodes:
     """Play the episodes `numbers` of shard `shard`: what was received, done and true at every step, and at every end.
 
     Every copy of the world plays the same number of episodes (one more in the first copies where it does not divide);
-    what a copy plays beyond its quota while others finish is dropped. `held` reads sites from the actor after each of its steps.
+    what a copy plays beyond its quota while others finish is dropped. `held` reads sites from the actor after each of its steps. Whoever
+    plays shard after shard hands in the same `tape`: its memory is then asked for once.
     """
     n_envs = min(n_envs, len(numbers))
     quota = len(numbers) // n_envs + (np.arange(n_envs) < len(numbers) % n_envs)
     driver = world.driver(n_envs, seeded_generator(seed, "shard", shard, "world"))
     act = behaviour.begin(world, n_envs, seeded_generator(seed, "shard", shard, "behaviour"))
-    tape = _Tape()
+    tape = tape or Tape()
+    tape.wind_back()
     left, moment = quota.copy(), Moment.first(driver.observation)
     while (left > 0).any():
         tape.show({"observation": moment.observation, **_truth(driver)})
         action = act(moment)
         if held is not None:
-            tape.hold(held(act))
+            tape.write(held(act))
         step = driver.step(action)
         tape.end_step(action, step)
         left[step.done.numpy()] -= 1
@@ -43,31 +54,37 @@ def play(world: World, behaviour: Behaviour, numbers: range, n_envs: int, seed: 
     return _cut(tape, world, np.asarray(numbers), quota)
 
 
-class _Tape:
-    """What happened in all copies at once, step by step."""
+class Tape:
+    """What happened in all copies at once, step by step; wound back, it is written over."""
 
     def __init__(self) -> None:
         self._columns: dict[str, Array] = {}
-        self._sites: list[dict[str, Tensor]] = []
+        self._shown: list[dict[str, Tensor]] = []
         self._finals: list[dict[str, Tensor]] = []
         self._done: list[Array] = []
 
-    def show(self, tensors: dict[str, Tensor]) -> None:
-        """Copy values of the present step: a driver may overwrite what it handed out."""
-        time = len(self._done)
-        for key, values in tensors.items():
-            column = self._columns.get(key)
-            if column is None or len(column) == time:
-                column = self._columns[key] = _longer(column, values.numpy())
-            column[time] = values.numpy()
+    def wind_back(self) -> None:
+        """Forget what is on the tape; its memory is kept."""
+        self._shown, self._finals, self._done = [], [], []
 
-    def hold(self, sites: dict[str, Tensor]) -> None:
-        """Keep sites of the present step as they are: an agent makes them anew at every step."""
-        self._sites.append(sites)
+    def show(self, tensors: dict[str, Tensor]) -> None:
+        """Keep copies of values that stand at the present step: a driver may overwrite what it handed out."""
+        self._shown.append(_copied(tensors))
+
+    def write(self, tensors: dict[str, Tensor]) -> None:
+        """Copy wide values of the present step into memory that is asked for once."""
+        time = len(self._done)
+        for key, tensor in tensors.items():
+            values = tensor.numpy()
+            column = self._columns.get(key)
+            if column is None or column.shape[1:] != values.shape or len(column) == time:
+                column = self._columns[key] = _longer(column, values, time)
+            column[time] = values
 
     def end_step(self, action: Tensor, step: DriverStep) -> None:
-        """Copy what the present step brought, and go on to the next."""
-        self.show({"action": action, "reward": step.reward, "terminated": step.terminated, "truncated": step.truncated})
+        """Keep what the present step brought, and go on to the next."""
+        brought = {"action": action, "reward": step.reward, "terminated": step.terminated, "truncated": step.truncated}
+        self._shown[-1].update(_copied(brought))
         self._done.append(step.done.numpy().copy())
         if step.done.numel():
             state = {f"final_state/{name}": leaf for name, leaf in step.final_state.items()}
@@ -76,9 +93,8 @@ class _Tape:
 
     def rows(self, time: Array, copy: Array) -> dict[str, Tensor]:
         """Return every step key at some times in some copies."""
-        gathered = {key: torch.from_numpy(column[time, copy]) for key, column in self._columns.items()}
-        held = self._sites[0] if self._sites else {}
-        return gathered | {key: _gather([sites[key].numpy() for sites in self._sites], time, copy) for key in held}
+        shown = {key: torch.stack([each[key] for each in self._shown]).numpy() for key in self._shown[0]}
+        return {key: torch.from_numpy(_taken(column, time, copy)) for key, column in {**shown, **self._columns}.items()}
 
     def ends(self) -> tuple[Array, Array, dict[str, Tensor]]:
         """Return time and copy of every episode's last step, and every `final_` key, in the order in which they came."""
@@ -87,22 +103,17 @@ class _Tape:
         return time, np.concatenate(self._done), finals
 
 
-def _longer(column: Array | None, values: Array) -> Array:
-    """Return a column for values of every step, twice as long as before."""
-    if column is None:
-        return np.empty((FIRST_STEPS, *values.shape), values.dtype)
+def _longer(column: Array | None, values: Array, time: int) -> Array:
+    """Return a column for values of every step, twice as long as before if these are of the same shape."""
+    if column is None or column.shape[1:] != values.shape:
+        return np.empty((max(FIRST_STEPS, time), *values.shape), values.dtype)
     return np.concatenate([column, np.empty_like(column)])
 
 
-def _gather(steps: list[Array], time: Array, copy: Array) -> Tensor:
-    """Return `np.stack(steps)[time, copy]`, step by step: wide rows are moved once, from the processor's cache."""
-    gathered = np.empty((time.size, *steps[0].shape[1:]), steps[0].dtype)
-    order = np.argsort(time, kind="stable")
-    bounds = np.searchsorted(time[order], np.arange(len(steps) + 1))
-    for values, first, last in zip(steps, bounds[:-1], bounds[1:], strict=True):
-        places = order[first:last]
-        gathered[places] = values[copy[places]]
-    return torch.from_numpy(gathered)
+def _taken(column: Array, time: Array, copy: Array) -> Array:
+    """Return `column[time, copy]`, whole rows at a time."""
+    n = column.shape[1]
+    return np.asarray(column.reshape(-1, *column.shape[2:]).take(time * n + copy, axis=0))
 
 
 def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -117,7 +128,7 @@ def _truth(driver: Driver) -> dict[str, Tensor]:
     return {f"factor/{name}": values for name, values in driver.factor_values().items()}
 
 
-def _cut(tape: _Tape, world: World, numbers: Array, quota: Array) -> Episodes:
+def _cut(tape: Tape, world: World, numbers: Array, quota: Array) -> Episodes:
     """Cut the tape into each copy's first `quota` episodes: the first of every copy, then the second, ..."""
     time, copy, finals = tape.ends()
     by_copy = np.lexsort((time, copy))
