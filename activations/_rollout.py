@@ -77,8 +77,10 @@ class Tape:
         for key, tensor in tensors.items():
             values = tensor.numpy()
             column = self._columns.get(key)
-            if column is None or column.shape[1:] != values.shape or len(column) == time:
-                column = self._columns[key] = _longer(column, values, time)
+            if column is None or (time == 0 and column.shape[1:] != values.shape):
+                column = self._columns[key] = np.empty((FIRST_STEPS, *values.shape), values.dtype)
+            elif len(column) == time:
+                column = self._columns[key] = np.concatenate([column, np.empty_like(column)])
             column[time] = values
 
     def end_step(self, action: Tensor, step: DriverStep) -> None:
@@ -101,13 +103,6 @@ class Tape:
         time = np.repeat(np.arange(len(self._done)), [done.size for done in self._done])
         finals = {key: torch.cat([final[key] for final in self._finals]) for key in self._finals[0]}
         return time, np.concatenate(self._done), finals
-
-
-def _longer(column: Array | None, values: Array, time: int) -> Array:
-    """Return a column for values of every step, twice as long as before if these are of the same shape."""
-    if column is None or column.shape[1:] != values.shape:
-        return np.empty((max(FIRST_STEPS, time), *values.shape), values.dtype)
-    return np.concatenate([column, np.empty_like(column)])
 
 
 def _taken(column: Array, time: Array, copy: Array) -> Array:
