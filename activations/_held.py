@@ -27,7 +27,7 @@ class HeldSites:
     def __call__(self, actor: Actor) -> dict[str, Tensor]:
         """Return the sites of the step that a greedy actor has just taken, by key."""
         assert isinstance(actor, GreedyActor)
-        taken = {f"site/{site}": actor.core_state[:, columns] for site, columns in self.columns.items()}
+        taken = {f"site/{site}": actor.core_state[:, columns].cpu() for site, columns in self.columns.items()}
         return taken | {"site/q": actor.q_values} if self.has_q else taken
 
 

@@ -57,14 +57,27 @@ class Descent:
         TrainingDivergedError
             If a measurement or the norm of the gradient is not finite; the weights are left as they were.
         """
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._max_gradient_norm)
-        measured = torch.cat([measured, norm.double().unsqueeze(0)])
+        norm = nn.utils.get_total_norm([each.grad for each in self._parameters if each.grad is not None])
+        measured = torch.cat([measured, norm.double().cpu().unsqueeze(0)])
         if not measured.isfinite().all():
             values = ", ".join(f"{name} {value:.3g}" for name, value in zip(self.metrics, measured.tolist(), strict=True))
-            raise TrainingDivergedError(f"training diverged in {place}: {values}; lower learning_rate or max_gradient_norm")
+            where = f"training diverged in {place}: {values}; {self._broken()}"
+            raise TrainingDivergedError(f"{where}; lower learning_rate or max_gradient_norm")
+        nn.utils.clip_grads_with_norm_(self._parameters, self._max_gradient_norm, norm)
         self._totals[:-1] += measured
         self._totals[-1] += 1
         self._optimizer.step()
+
+    def _broken(self) -> str:
+        """Return which weights or, if all of them are finite, which gradients are not."""
+        named = dict(self._network.named_parameters())
+        weights = [name for name, each in named.items() if not each.isfinite().all()]
+        gradients = [name for name, each in named.items() if each.grad is not None and not each.grad.isfinite().all()]
+        if not weights and not gradients:
+            return "all weights and gradients are finite"
+        names = weights or gradients
+        more = f" and {len(names) - 3} more" * (len(names) > 3)
+        return f"the {'weights' if weights else 'gradients'} of {', '.join(names[:3])}{more} are not finite"
 
     def pop_metrics(self) -> dict[str, float]:
         """Return the means of `metrics` since the last call (NaN if there was no step)."""

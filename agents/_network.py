@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from worldprobe.agents._agent import count_inputs
 from worldprobe.agents._dense import draw_head, q_head
@@ -58,7 +58,6 @@ class RecurrentQNetwork(Trunk):
     ) -> None:
         super().__init__(config, input_size, n_actions, name, observation_shape)
         self.n_rewards = config.n_rewards
-        self.head: nn.Module
         if config.horizons:
             self.sites["one_step"] = n_actions * self.observation_size
             self.register_buffer("goal", torch.zeros(self.observation_size))
@@ -101,13 +100,13 @@ class RecurrentQNetwork(Trunk):
             return self.preferences_and_value(y)[0]
         if self.config.horizons:
             goal = self.goal.expand(*y.shape[:-1], -1)
-            horizon = torch.full(y.shape[:-1], self.config.horizons - 1)
+            horizon = torch.full(y.shape[:-1], self.config.horizons - 1, device=y.device)
             missed: Tensor = (self.head(y, goal, horizon) - goal.unsqueeze(-2)).abs().sum(-1)
             return -missed
         if self.n_rewards == 1:
             q: Tensor = self.head(y)
             return q
-        return (self.task(inputs).unsqueeze(-1) * self.heads(y)).sum(-2)
+        return (self.task(inputs).to(y.device).unsqueeze(-1) * self.heads(y)).sum(-2)
 
     def preferences_and_value(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return an actor-critic's log-probabilities of actions (..., n_actions), and its value of the state (...)."""
@@ -120,18 +119,15 @@ class RecurrentQNetwork(Trunk):
         Shapes (length + 1, n, n_rewards, n_actions) and (length + 1, n, n_rewards).
         """
         heads = self.heads(self.segment_features(batch, state))
-        return batch.on_grid(heads), batch.on_grid(self.task(batch.inputs))
+        return batch.on_grid(heads.cpu()), batch.on_grid(self.task(batch.inputs).cpu())
 
-    @torch.no_grad()
-    def activations(self, inputs: Tensor, state: Tensor) -> dict[str, Tensor]:
-        """Return every site (T, n, width), and "core.state", over one unbroken stretch; no gradient."""
-        encoded = self.encoder(inputs)
-        y, core = self.core.record(encoded, state)
-        sites = {"encoder": encoded, **core, "q": self.q_values(y, inputs)}
+    def _of_head(self, y: Tensor, inputs: Tensor) -> dict[str, Tensor]:
+        sites = super()._of_head(y, inputs)
         if self.config.actor_critic:
             return sites | {"value": self.preferences_and_value(y)[1].unsqueeze(-1)}
         if self.config.horizons:
-            nowhere, next_step = self.goal.new_zeros(*y.shape[:-1], len(self.goal)), torch.zeros(y.shape[:-1], dtype=torch.int64)
+            nowhere = self.goal.new_zeros(*y.shape[:-1], len(self.goal))
+            next_step = torch.zeros(y.shape[:-1], dtype=torch.int64, device=y.device)
             return sites | {"one_step": self.head(y, nowhere, next_step).flatten(-2)}
         return sites if self.n_rewards == 1 else sites | {"heads": self.head(y)}
 

@@ -87,7 +87,7 @@ class PpoLearner(OnPolicyLearner):
     def _judge(self, batch: SegmentBatch) -> tuple[Tensor, Tensor]:
         """Return log-probabilities of all actions (length + 1, n, A) and values (length + 1, n); differentiable."""
         log_policy, value = self._network.preferences_and_value(self._network.segment_features(batch, batch.core_state))
-        return batch.on_grid(log_policy), batch.on_grid(value)
+        return batch.on_grid(log_policy.cpu()), batch.on_grid(value.cpu())
 
     @torch.no_grad()
     def _look_back(self, segments: Segments) -> None:

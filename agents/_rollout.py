@@ -154,7 +154,7 @@ class Actor:
             reward=torch.empty(n, n_steps, *([self._n_rewards] if self._n_rewards > 1 else [])),
             terminated=torch.empty(n, n_steps, dtype=torch.bool),
             ended=torch.empty(n, n_steps, dtype=torch.bool),
-            core_state=self._core_state.masked_fill(self._reset.unsqueeze(1), 0.0),
+            core_state=self._core_state.cpu().masked_fill(self._reset.unsqueeze(1), 0.0),
         )
 
     def pop_episodes(self) -> tuple[int, float, float]:

@@ -48,7 +48,7 @@ class SegmentBatch:
     def on_grid(self, values: Tensor) -> Tensor:
         """Return values of rows (n_rows, ...) by step and segment, (length + 1, n, ...); 0 where there is no row."""
         length, n = self.action.shape
-        grid = values.new_zeros((length + 1) * n, *values.shape[1:]).index_copy(0, self.place, values)
+        grid = values.new_zeros((length + 1) * n, *values.shape[1:]).index_copy(0, self.place.to(values.device), values)
         return grid.view(length + 1, n, *values.shape[1:])
 
 

@@ -106,6 +106,7 @@ class TrainingSession:
             raise ValueError(f"ppo learns an actor-critic, tdm horizons, and nothing else does; got {given}")
         is_yoked = config.reward_source == "yoked"
         self._network = make_network(world, network, seed, name="yoked" if is_yoked else "trained")
+        self._network.run_on(config.device, config.precision, compiled=config.compiled)
         discount = world.discount if config.discount is None else config.discount
         self._learner = ALGORITHMS[config.algorithm].learner(self._network, config, discount, seeded_generator(seed, "minibatches"))
         driver = world.driver(config.n_envs, seeded_generator(seed, "driver"))

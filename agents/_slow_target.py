@@ -145,5 +145,5 @@ def burn_in_state(network: RecurrentQNetwork, rollout: Rollout, n_steps: int) ->
         rows = (start <= begin).nonzero().squeeze(1)
         if end > begin:
             inputs = rollout.inputs[rows, begin:end].transpose(0, 1)
-            state[rows] = network.features(inputs, state[rows])[1]
+            state[rows] = network.features(inputs, state[rows])[1].cpu()
     return state

@@ -69,21 +69,21 @@ class TdmLearner(OnPolicyLearner):
         """Put gradients on the network; return the mean loss, and that of the shortest horizon."""
         size, m = self._network.observation_size, self._config.n_goals
         y = batch.on_grid(self._network.segment_features(batch, batch.core_state))
-        seen = batch.on_grid(batch.inputs[:, :size])
-        real = batch.is_real
-        now, after, followed = (each[real].repeat_interleave(m, 0) for each in (y[:-1], y[1:].detach(), seen[1:]))
-        action, ended = (each[real].repeat_interleave(m, 0) for each in (batch.action, batch.terminated))
+        here, real = y.device, batch.is_real
+        seen = batch.on_grid(batch.inputs[:, :size]).to(here)
+        now, after, followed = (each[real.to(here)].repeat_interleave(m, 0) for each in (y[:-1], y[1:].detach(), seen[1:]))
+        action, ended = (each[real].repeat_interleave(m, 0).to(here) for each in (batch.action, batch.terminated))
         n = len(action)
-        goal = followed[torch.randint(n, (n,), generator=self._generator)]
-        horizon = torch.randint(self._network.config.horizons, (n,), generator=self._generator)
+        goal = followed[torch.randint(n, (n,), generator=self._generator).to(here)]
+        horizon = torch.randint(self._network.config.horizons, (n,), generator=self._generator).to(here)
         with torch.no_grad():
             ahead = self._head(after, goal, (horizon - 1).clamp_min(0))
             nearest = (ahead - goal.unsqueeze(1)).abs().sum(-1).argmin(1)
-            reached = ahead[torch.arange(n), nearest]
+            reached = ahead[torch.arange(n, device=here), nearest]
             target = torch.where(((horizon == 0) | ended).unsqueeze(1), followed, reached)
-        predicted = self._head(now, goal, horizon)[torch.arange(n), action]
+        predicted = self._head(now, goal, horizon)[torch.arange(n, device=here), action]
         error = (predicted - target).square().sum(-1)
         torch.autograd.backward(error.mean() / 2)
         with torch.no_grad():
             shortest = error[horizon == 0].mean() / 2 if (horizon == 0).any() else error.new_zeros(())
-            return torch.stack([error.mean() / 2, shortest]).double()
+            return torch.stack([error.mean() / 2, shortest]).double().cpu()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from worldprobe.agents._from_json import added
+
+Precision = Literal["float32", "bfloat16"]
+"""What updates multiply in."""
+PRECISIONS = get_args(Precision)
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,12 @@ class TrainingConfig:
     """Mean greedy return of an evaluation at which training ends early, its last checkpoint included; None: never."""
     resume_interval: float = 10.0
     """Seconds between resume files (no result depends on it)."""
+    device: str = added("cpu")
+    """Where the network computes: "cpu", "cuda" or "cuda:1"; the world stays in main memory. Seeds repeat on the same device only."""
+    precision: Literal["float32", "bfloat16"] = added("float32")
+    """"bfloat16": updates multiply in bfloat16 (automatic mixed precision); weights, losses and acting stay in float32."""
+    compiled: bool = added(False)
+    """Whether the core is compiled for updates by `torch.compile`, within a minute before the first one (pays for lru and mingru)."""
     n_threads: int = 1
     """torch threads; results are reproducible only at a fixed number."""
 
@@ -64,6 +74,7 @@ class TrainingConfig:
         wrong += ["discount in [0, 1]"] * (self.discount is not None and not 0 <= self.discount <= 1)
         wrong += ["n_checkpoints >= 2"] * (self.n_checkpoints < 2)
         wrong += ["reward_source 'own' or 'yoked'"] * (self.reward_source not in ("own", "yoked"))
+        wrong += [f"precision {' or '.join(PRECISIONS)}"] * (self.precision not in PRECISIONS)
         return wrong
 
     def _below_one(self, *names: str) -> list[str]:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import cache
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from worldprobe.agents._convolutional import ConvolutionalEncoder
 from worldprobe.agents._core_registry import CORES
+from worldprobe.agents._cores import Core
 from worldprobe.agents._dense import BEFORE_RELU, dense_layers, draw_dense
 from worldprobe.agents._network_config import NetworkConfig
 from worldprobe.agents._segments import SegmentBatch
+from worldprobe.agents._training_config import PRECISIONS, Precision
 
 
 class Trunk(nn.Module, ABC):
@@ -28,6 +34,8 @@ class Trunk(nn.Module, ABC):
     observation_shape : tuple of int
         Of the world's observations; matters where they are seen as images.
     """
+
+    head: nn.Module
 
     def __init__(self, config: NetworkConfig, input_size: int, n_actions: int, name: str, observation_shape: tuple[int, ...] = ()) -> None:
         super().__init__()
@@ -50,6 +58,39 @@ class Trunk(nn.Module, ABC):
         self.state_size = self.core.state_size
         self.sites = {"encoder": encoded_size, **self.core.sites, "q": n_actions}
         self.carried = self.core.carried
+        self._learns_in: Precision = "float32"
+        self._is_compiled = False
+
+    def run_on(self, device: str, precision: Precision = "float32", *, compiled: bool = False) -> Self:
+        """Compute on a device from here on; what comes in, and what is acted on, stays in main memory.
+
+        Parameters
+        ----------
+        device : str
+            "cpu", "cuda" or "cuda:1".
+        precision : str
+            "bfloat16": encoder and core multiply in bfloat16 where they are learned from (automatic mixed precision); weights,
+            heads, losses and the optimiser stay in float32, and so does acting.
+        compiled : bool
+            Whether the core is compiled where it is learned from (`torch.compile`, within a minute, at its first use). It pays for
+            cores that are written out here (lru, mingru); the fused kernels of the others are library code already.
+
+        Raises
+        ------
+        ValueError
+            If there is no such device here, or no such precision.
+        """
+        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+            raise ValueError(f"device {device!r} needs a GPU that torch can use; there is none here: take 'cpu'")
+        if precision not in PRECISIONS:
+            raise ValueError(f"unknown precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
+        self._learns_in, self._is_compiled = precision, compiled
+        return self.to(device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.parameters()).device
 
     @abstractmethod
     def q_values(self, y: Tensor, inputs: Tensor) -> Tensor:
@@ -76,7 +117,8 @@ class Trunk(nn.Module, ABC):
         reset : Tensor, optional
             bool (T, n): where an episode begins. None: nowhere, which is fastest.
         """
-        return self.core.sequence(self.encoder(inputs), state, reset)
+        here = self.device
+        return self.core.sequence(self.encoder(inputs.to(here)), state.to(here), None if reset is None else reset.to(here))
 
     def sequence(self, inputs: Tensor, state: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return Q (T, n, n_actions) and the last core state, from zeros where `reset` (T, n) holds; differentiable."""
@@ -85,32 +127,53 @@ class Trunk(nn.Module, ABC):
 
     def segment_features(self, batch: SegmentBatch, state: Tensor) -> Tensor:
         """Return the core's output (n_rows, output_size) of every row of segments that begin in `state`; differentiable."""
-        parts, encoded, begin = [], self.encoder(batch.inputs), 0
-        for n_steps, n in batch.stretches:
-            x = encoded[begin : begin + n_steps * n].view(n_steps, n, -1)
-            y, state = self.core.sequence(x, state[:n])
-            parts.append(y.flatten(0, 1))
-            begin += n_steps * n
-        return torch.cat(parts)
+        here, parts, begin = self.device, [], 0
+        run = compiled_sequence() if self._is_compiled else run_sequence
+        with torch.autocast(here.type, torch.bfloat16) if self._learns_in == "bfloat16" else nullcontext():
+            encoded, state = self.encoder(batch.inputs.to(here)), state.to(here)
+            for n_steps, n in batch.stretches:
+                x = encoded[begin : begin + n_steps * n].view(n_steps, n, -1)
+                y, state = run(self.core, x, state[:n])
+                parts.append(y.flatten(0, 1))
+                begin += n_steps * n
+        return torch.cat(parts).float()
 
     def segment_values(self, batch: SegmentBatch, state: Tensor) -> Tensor:
         """Return Q of segments that begin in `state`, by step and segment (length + 1, n, n_actions); differentiable."""
-        return batch.on_grid(self.q_values(self.segment_features(batch, state), batch.inputs))
+        return batch.on_grid(self.q_values(self.segment_features(batch, state), batch.inputs).cpu())
 
     @torch.no_grad()
     def values(self, inputs: Tensor, state: Tensor) -> Tensor:
         """Return Q (n, n_actions) of core states (n, state_size) that took in `inputs` (n, input_size); no gradient."""
-        return self.q_values(self.core.given(self.encoder(inputs), state), inputs)
+        here = self.device
+        return self.q_values(self.core.given(self.encoder(inputs.to(here)), state.to(here)), inputs).cpu()
 
     @torch.no_grad()
     def step(self, inputs: Tensor, state: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
-        """Return Q (n, n_actions) and the next core state, from zeros where `reset` (n,) holds; no gradient."""
-        y, state = self.core.step(self.encoder(inputs), state, reset)
-        return self.q_values(y, inputs), state
+        """Return Q (n, n_actions) and the next core state, which stays where it is; from zeros where `reset` (n,) holds; no gradient."""
+        here = self.device
+        y, state = self.core.step(self.encoder(inputs.to(here)), state.to(here), reset.to(here))
+        return self.q_values(y, inputs).cpu(), state
 
     @torch.no_grad()
     def activations(self, inputs: Tensor, state: Tensor) -> dict[str, Tensor]:
         """Return every site (T, n, width), and "core.state", over one unbroken stretch; no gradient."""
-        encoded = self.encoder(inputs)
-        y, core = self.core.record(encoded, state)
-        return {"encoder": encoded, **core, "q": self.q_values(y, inputs)}
+        encoded = self.encoder(inputs.to(self.device))
+        y, core = self.core.record(encoded, state.to(self.device))
+        return {site: values.cpu() for site, values in {"encoder": encoded, **core, **self._of_head(y, inputs)}.items()}
+
+    def _of_head(self, y: Tensor, inputs: Tensor) -> dict[str, Tensor]:
+        """Return the sites of the head, from the core's output on inputs."""
+        return {"q": self.q_values(y, inputs)}
+
+
+def run_sequence(core: Core, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the core's output over an unbroken stretch, and its last state."""
+    return core.sequence(x, state)
+
+
+@cache
+def compiled_sequence() -> Callable[[Core, Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return `run_sequence`, compiled for any length and number of segments."""
+    compiled: Callable[[Core, Tensor, Tensor], tuple[Tensor, Tensor]] = torch.compile(run_sequence, dynamic=True)
+    return compiled
