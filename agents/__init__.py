@@ -46,6 +46,15 @@ from worldprobe.agents._scan import linear_scan
 from worldprobe.agents._seeds import seeded_generator
 from worldprobe.agents._session import TrainingProgress
 from worldprobe.agents._storage import seal, unseal
+from worldprobe.agents._tabular import TABULAR, TransferResult, learn_in_turn
+from worldprobe.agents._tabular_learners import (
+    KeptQLearner,
+    PolicyReuseLearner,
+    SuccessorFeatureLearner,
+    TabularConfig,
+    TabularLearner,
+    TabularQLearner,
+)
 from worldprobe.agents._tdm import TdmConfig, TdmLearner
 from worldprobe.agents._training import TrainingResult, find_training, train, train_drqn, train_ppo, train_pqn, train_r2d2
 from worldprobe.agents._training_config import TrainingConfig
@@ -56,16 +65,20 @@ __all__ = [
     # the contract
     "Agent", "check_agent", "AgentContractError", "agent_inputs", "count_inputs", "seeded_generator",
     # recurrent Q-networks
-    "NetworkConfig", "Trunk", "RecurrentQNetwork", "DuelingHead", "make_network", "count_parameters",
+    "NetworkConfig", "Trunk", "RecurrentQNetwork", "GpiAgent", "DuelingHead", "make_network", "count_parameters",
     "CORES", "Core", "CoreShape", "linear_scan",
     # the equations that fused kernels hide
     "GateWeights", "lstm_gates", "lstm_update", "lstm_cells", "gru_gates", "gru_update", "check_fused",
     # learning
     "ALGORITHMS", "Algorithm", "AnyConfig", "Learner", "TrainingConfig", "Actor", "Rollout",
     "PqnConfig", "PqnLearner", "R2d2Config", "R2d2Learner", "DrqnConfig", "DrqnLearner",
+    "PpoConfig", "PpoLearner", "TdmConfig", "TdmLearner",
     "lambda_returns", "n_step_targets", "rescale", "unscale",
+    # tables, task after task
+    "TABULAR", "TabularConfig", "TabularLearner", "TabularQLearner", "KeptQLearner", "PolicyReuseLearner", "SuccessorFeatureLearner",
+    "learn_in_turn", "TransferResult",
     # training as a tool
-    "train", "train_pqn", "train_r2d2", "train_drqn",
+    "train", "train_pqn", "train_r2d2", "train_drqn", "train_ppo",
     "training_preset", "lambrechts_preset", "TrainingProgress", "TrainingResult", "find_training", "TrainingDivergedError", "ResumeError",
     # checkpoints and evaluation
     "save_checkpoint", "load_checkpoint", "read_checkpoint_info", "CheckpointInfo", "CheckpointError",
@@ -77,7 +90,6 @@ __all__ = [
     # what networks are compared with
     "untrained_twin", "fresh_initialisations", "weight_noise_twins", "echo_state_twins",
     # known answers
-    "GpiAgent", "PpoConfig", "PpoLearner", "TdmConfig", "TdmLearner", "train_ppo",
     "PLANTED", "PlantedAgent", "BeliefAgent", "CodedBeliefAgent", "MemorylessAgent", "ClockAgent", "DriftingNoiseAgent",
     "reservoir_agent",
 ]  # fmt: skip
