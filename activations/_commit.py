@@ -52,25 +52,39 @@ class Target:
         return self.part is None or index % self.part.count == self.part.index
 
 
-def record_shards(target: Target, identity: Identity, make: Callable[[int], Episodes], progress: Progress | None) -> Recording:
-    """Make and commit every shard of the target that is missing; one is written while the next is made."""
+Finish = Callable[[], Episodes]
+"""Completes the episodes of a shard that were played; called once, in another thread, beside the making of the next shard."""
+
+
+def record_shards(target: Target, identity: Identity, make: Callable[[int], Finish], progress: Progress | None) -> Recording:
+    """Make and commit every shard of the target that is missing; one is completed and written while the next is made."""
     _make_directory(target.path)
     with writing(target.path, shared=target.part is not None):
         manifest, todo = _begun(target, identity)
         with ThreadPoolExecutor(1) as pool:
             pending: Future[Manifest] | None = None
             for index in todo:
-                episodes = make(index)
+                finish = make(index)
                 if pending:
                     manifest = _committed(pending, progress)
-                else:
-                    announce(target.path, _bytes_per_episode(manifest, episodes), sum(len(identity.shard_episodes(i)) for i in todo))
-                pending = pool.submit(
-                    commit_shard, target.path, manifest, index, episodes, compression=target.compression, name=target.manifest
-                )
+                announced = 0 if pending else sum(len(identity.shard_episodes(i)) for i in todo)
+                pending = pool.submit(_finish_and_commit, target, manifest, index, finish, announced)
             if pending:
                 _committed(pending, progress)
     return open_recording(target.path)
+
+
+def done(episodes: Episodes) -> Finish:
+    """Return what gives episodes that are complete already."""
+    return lambda: episodes
+
+
+def _finish_and_commit(target: Target, manifest: Manifest, index: int, finish: Finish, announced: int) -> Manifest:
+    """Complete a shard and write it; before the first one, say what `announced` episodes will need."""
+    episodes = finish()
+    if announced:
+        announce(target.path, _bytes_per_episode(manifest, episodes), announced)
+    return commit_shard(target.path, manifest, index, episodes, compression=target.compression, name=target.manifest)
 
 
 def _committed(pending: Future[Manifest], progress: Progress | None) -> Manifest:

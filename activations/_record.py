@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 
 from worldprobe.activations._beliefs import add_beliefs
-from worldprobe.activations._commit import Progress, Target, record_shards
+from worldprobe.activations._commit import Finish, Progress, Target, done, record_shards
 from worldprobe.activations._describe import describe_agent, describe_world
 from worldprobe.activations._episodes import Episodes
 from worldprobe.activations._files import RecordingError
@@ -20,7 +22,7 @@ from worldprobe.activations._replay import check_fit, check_sites, run_agent
 from worldprobe.activations._rollout import Tape, play
 from worldprobe.activations._storage import PRECISIONS
 from worldprobe.activations._streams import Behaviour
-from worldprobe.agents import Agent, seeded_generator
+from worldprobe.agents import Agent, RecurrentQNetwork, seeded_generator
 from worldprobe.worlds import World, check_channels
 
 SPLIT_FRACTIONS = (0.6, 0.2, 0.2)
@@ -130,13 +132,16 @@ def record(
         precision=precision,
     )
     target = Target(Path(path), compression, Part(*part) if part else None)
-    held, tape = find_held(agent, behaviour, sites), Tape()
+    held, tapes = find_held(agent, behaviour, sites), cycle((Tape(), Tape()))
 
-    def make(index: int) -> Episodes:
-        numbers = identity.shard_episodes(index)
-        played = play(world, behaviour, numbers, n_envs, seed, index, held, tape)
-        believed = add_beliefs(played, world, frozenset(identity.channels), seeded_generator(seed, "shard", index, "belief"))
-        return believed if held else _with_sites(believed, agent, tuple(identity.sites))
+    def make(index: int) -> Finish:
+        cut = play(world, behaviour, identity.shard_episodes(index), n_envs, seed, index, held, next(tapes))
+
+        def finish() -> Episodes:
+            believed = add_beliefs(cut(), world, frozenset(identity.channels), seeded_generator(seed, "shard", index, "belief"))
+            return believed if held else _with_sites(believed, agent, tuple(identity.sites))
+
+        return finish if _is_shared(agent) else done(finish())
 
     return record_shards(target, checked_plan(identity), make, progress)
 
@@ -210,12 +215,18 @@ def record_on(
     target = Target(Path(path), compression, Part(*part) if part else None)
     kept = [key for key in stream if not key.startswith(("site/", "episode/")) and key not in ("t", "episode")]
 
-    def make(index: int) -> Episodes:
+    def make(index: int) -> Finish:
         numbers = stream.identity.shard_episodes(index)
         episodes = load_episodes(stream, kept, np.flatnonzero(stream.episodes.index.isin(numbers)))
-        return _with_sites(episodes, agent, tuple(identity.sites))
+        finish = partial(_with_sites, episodes, agent, tuple(identity.sites))
+        return finish if _is_shared(agent) else done(finish())
 
     return record_shards(target, identity, make, progress)
+
+
+def _is_shared(agent: Agent | None) -> bool:
+    """Return whether an agent may be run in one thread while it acts in another: of somebody else's nothing is known."""
+    return agent is None or isinstance(agent, RecurrentQNetwork)
 
 
 def _with_sites(episodes: Episodes, agent: Agent | None, sites: Sequence[str]) -> Episodes:

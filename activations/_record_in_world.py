@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from worldprobe.activations._beliefs import add_beliefs
-from worldprobe.activations._commit import Progress, Target, record_shards
+from worldprobe.activations._commit import Finish, Progress, Target, record_shards
 from worldprobe.activations._describe import describe_world
 from worldprobe.activations._episodes import Episodes
 from worldprobe.activations._manifest import Identity, Part
@@ -124,9 +125,9 @@ def record_in_world(
         precision=precision,
     )
 
-    def make(index: int) -> Episodes:
+    def make(index: int) -> Finish:
         played = behaviour.play(world, identity.shard_episodes(index), n_envs, seed, index)
-        return add_beliefs(played, world, frozenset(channels), seeded_generator(seed, "shard", index, "belief"))
+        return partial(add_beliefs, played, world, frozenset(channels), seeded_generator(seed, "shard", index, "belief"))
 
     return record_shards(Target(Path(path), compression, Part(*part) if part else None), checked_plan(identity), make, progress)
 
@@ -166,7 +167,7 @@ class PolicyBehaviour:
             def read(_: Actor) -> dict[str, Tensor]:
                 return {f"{RAW}{name}": values for name, values in recorder.take_parts().items()}
 
-            played = play(world, self, numbers, n_envs, seed, shard, read)
+            played = play(world, self, numbers, n_envs, seed, shard, read)()
             raw = {key.removeprefix(RAW): torch.from_numpy(values) for key, values in played.arrays.items() if key.startswith(RAW)}
             kept = {key: values for key, values in played.arrays.items() if not key.startswith(RAW)}
             sites = {f"site/{name}": values for name, values in completed_sites(raw, recorder).items()}

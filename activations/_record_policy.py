@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gymnasium import spaces
 
-from worldprobe.activations._commit import Progress, Target, record_shards
+from worldprobe.activations._commit import Progress, Target, done, record_shards
 from worldprobe.activations._manifest import Identity
 from worldprobe.activations._policies import Policy, describe_policy
 from worldprobe.activations._reader import Recording
@@ -117,7 +117,7 @@ def record_policy(
             stream=None,
         )
         plan = checked_plan(identity)
-        return record_shards(Target(Path(path)), plan, lambda index: player.play(plan.shard_episodes(index), seed, index), progress)
+        return record_shards(Target(Path(path)), plan, lambda index: done(player.play(plan.shard_episodes(index), seed, index)), progress)
 
 
 def _n_actions(steps: VectorSteps) -> int | None:

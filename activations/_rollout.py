@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,12 +29,14 @@ def play(
     shard: int,
     held: ReadSites | None = None,
     tape: Tape | None = None,
-) -> Episodes:
-    """Play the episodes `numbers` of shard `shard`: what was received, done and true at every step, and at every end.
+) -> Callable[[], Episodes]:
+    """Play the episodes `numbers` of shard `shard`, and return what cuts them from the tape.
+
+    They hold what was received, done and true at every step, and at every end.
 
     Every copy of the world plays the same number of episodes (one more in the first copies where it does not divide);
     what a copy plays beyond its quota while others finish is dropped. `held` reads sites from the actor after each of its steps. Whoever
-    plays shard after shard hands in the same `tape`: its memory is then asked for once.
+    plays shard after shard hands in the `tape` of a shard that was cut already: its memory is then asked for once.
     """
     n_envs = min(n_envs, len(numbers))
     quota = len(numbers) // n_envs + (np.arange(n_envs) < len(numbers) % n_envs)
@@ -51,7 +54,7 @@ def play(
         tape.end_step(action, step)
         left[step.done.numpy()] -= 1
         moment = Moment.after(step, action)
-    return _cut(tape, world, np.asarray(numbers), quota)
+    return partial(_cut, tape, world, np.asarray(numbers), quota)
 
 
 class Tape:
