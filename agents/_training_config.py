@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
@@ -74,6 +75,7 @@ class TrainingConfig:
         wrong += ["discount in [0, 1]"] * (self.discount is not None and not 0 <= self.discount <= 1)
         wrong += ["n_checkpoints >= 2"] * (self.n_checkpoints < 2)
         wrong += ["reward_source 'own' or 'yoked'"] * (self.reward_source not in ("own", "yoked"))
+        wrong += ["device like 'cpu', 'cuda' or 'cuda:1'"] * (re.fullmatch(r"cpu|cuda(:\d+)?", self.device) is None)
         wrong += [f"precision {' or '.join(PRECISIONS)}"] * (self.precision not in PRECISIONS)
         return wrong
 
