@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -165,6 +166,23 @@ def test_record_on_refuses_an_agent_of_other_channels_and_an_unfinished_stream(
     (path / "recording.json").write_text(json.dumps(seal(content)))
     with open_recording(path) as torn, pytest.raises(RecordingError, match=r"not finished \(16 of 24 episodes\)"):
         record_on(network, torn, tmp_path / "n.wpr")
+
+
+def test_only_our_own_networks_are_run_beside_their_acting(
+    maze: TMaze, network: RecurrentQNetwork, make_sum_agent: SumAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: dict[str, set[int]] = {}
+    theirs = make_sum_agent(maze, frozenset({"observation", "action"}))
+    for agent in (theirs, network):
+        for method in ("step", "activations"):
+            seen, run = threads.setdefault(f"{agent.name} {method}", set()), getattr(agent, method)
+            monkeypatch.setattr(agent, method, lambda *given, run=run, seen=seen: (seen.add(threading.get_ident()), run(*given))[1])
+    here = {threading.get_ident()}
+    record(theirs, maze, tmp_path / "theirs.wpr", EpsilonGreedy(theirs), 8, seed=0, episodes_per_shard=4).close()
+    assert threads["sum step"] == threads["sum activations"] == here
+    record(network, maze, tmp_path / "ours.wpr", EpsilonGreedy(network), 8, seed=0, sites=("encoder",), episodes_per_shard=4).close()
+    assert threads[f"{network.name} step"] == here
+    assert threads[f"{network.name} activations"] - here
 
 
 def test_wrong_arguments_are_refused_in_words(maze: World, network: RecurrentQNetwork, tmp_path: Path) -> None:
