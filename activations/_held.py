@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldprobe.activations._episodes import Array
+from worldprobe.activations._episodes import Array, Episodes
 from worldprobe.activations._streams import Actor, Behaviour, EpsilonGreedy, GreedyActor
 from worldprobe.agents import Agent, RecurrentQNetwork, seeded_generator
 
+HELD_STATE = "held/core.state"
+"""Key, while episodes are played, of the core state that sites are cut from: one copy a step is cheaper than one for each."""
 N_STEPS, N_COPIES = 4, 8
 """Size of the random sequence on which a site is found in the core state."""
 
@@ -25,10 +27,18 @@ class HeldSites:
     has_q: bool
 
     def __call__(self, actor: Actor) -> dict[str, Tensor]:
-        """Return the sites of the step that a greedy actor has just taken, by key."""
+        """Return what sites are made from after the step that a greedy actor has just taken: its whole core state, and Q."""
         assert isinstance(actor, GreedyActor)
-        taken = {f"site/{site}": actor.core_state[:, columns].cpu() for site, columns in self.columns.items()}
+        taken = {HELD_STATE: actor.core_state.cpu()} if self.columns else {}
         return taken | {"site/q": actor.q_values} if self.has_q else taken
+
+    def split(self, episodes: Episodes) -> Episodes:
+        """Return the episodes with the sites in the place of the core state."""
+        kept = dict(episodes.arrays)
+        if self.columns:
+            state = kept.pop(HELD_STATE)
+            kept |= {f"site/{site}": np.ascontiguousarray(state[:, columns]) for site, columns in self.columns.items()}
+        return Episodes(episodes.number, episodes.length, kept)
 
 
 def find_held(agent: Agent | None, behaviour: Behaviour, sites: Sequence[str]) -> HeldSites | None:

@@ -138,7 +138,8 @@ def record(
         cut = play(world, behaviour, identity.shard_episodes(index), n_envs, seed, index, held, next(tapes))
 
         def finish() -> Episodes:
-            believed = add_beliefs(cut(), world, frozenset(identity.channels), seeded_generator(seed, "shard", index, "belief"))
+            played = held.split(cut()) if held else cut()
+            believed = add_beliefs(played, world, frozenset(identity.channels), seeded_generator(seed, "shard", index, "belief"))
             return believed if held else _with_sites(believed, agent, tuple(identity.sites))
 
         return finish if _is_shared(agent) else done(finish())
