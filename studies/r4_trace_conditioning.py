@@ -45,7 +45,7 @@ class Study:
     """Where networks, streams, table and figure are kept."""
     hidden_sizes: tuple[int, ...] = (2, 10, 50)
     """Units of the GRUs."""
-    n_seeds: int = 5
+    n_seeds: int = 3
     """Networks of each size."""
     n_updates: int = 640
     """Steps of Adam's kind on 12 episodes each: 15 passes over 10,000 trials."""
@@ -135,9 +135,15 @@ def draw(table: pd.DataFrame) -> plt.Figure:
     sns.stripplot(table[table.arm.isin(arms)], x="units", y="R2", hue="arm", hue_order=arms, dodge=True, ax=ax, size=5)
     for _, window in table[table.arm.str.startswith("last")].iterrows():
         ax.axhline(window.R2, color="#9a9a9a", linestyle=":", linewidth=1)
-        ax.text(-0.45, window.R2 + 0.01, f"{window.arm} inputs", fontsize=7, color="#555555")
+        ax.text(
+            -0.45,
+            window.R2 + 0.01,
+            f"{window.arm} input{'s' * (window.arm != 'last 1')}".replace("last 1 ", "last "),
+            fontsize=7,
+            color="#555555",
+        )
     ax.set(xlabel="units", ylabel="R² of the belief", ylim=(0, 1))
-    ax.legend(title=None, frameon=False, fontsize="small")
+    ax.legend(title=None, frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(0.02, 0.75))
     sns.despine(figure)
     return figure
 

@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 import tyro
 from joblib import Parallel, delayed
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -97,24 +98,27 @@ def act_out(world: RoomObjects, values: Tensor | None, epsilon: float, n_envs: i
 
 
 def draw(table: pd.DataFrame) -> plt.Figure:
-    """Draw the reward in every task, and what it adds up to."""
+    """Draw the mean reward in every task, and what it adds up to with intervals over runs."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     steps = 100
-    for ax, summed in zip(axes, (False, True), strict=True):
-        for name, colour in COLOURS.items():
-            runs = table[table.learner == name].pivot(index="run", columns="task", values="reward")
-            curve = runs.cumsum(axis=1) if summed else runs * steps
-            centre = curve.mean()
-            reach = np.array([t_interval(curve[task].to_numpy()).upper - centre[task] for task in curve])
-            ax.plot(centre.index + 1, centre, color=colour, label=name, linewidth=1.8)
-            ax.fill_between(centre.index + 1, centre - reach, centre + reach, color=colour, alpha=0.18, linewidth=0)
-        ax.spines[["top", "right"]].set_visible(False)
+    for name, colour in COLOURS.items():
+        runs = table[table.learner == name].pivot(index="run", columns="task", values="reward")
+        axes[0].plot(runs.columns + 1, steps * runs.mean(), color=colour, label=name, linewidth=1.8)
+        summed = runs.cumsum(axis=1)
+        centre = summed.mean()
+        reach = np.array([t_interval(summed[task].to_numpy()).upper - centre[task] for task in summed])
+        axes[1].plot(centre.index + 1, centre, color=colour, label=name, linewidth=1.8)
+        axes[1].fill_between(centre.index + 1, centre - reach, centre + reach, color=colour, alpha=0.18, linewidth=0)
     floor, ceiling = (steps * table[table.learner == name].groupby("task").reward.mean() for name in (FLOOR, CEILING))
     axes[0].plot(floor.index + 1, floor, color="#222222", linestyle=":", label=FLOOR)
-    axes[0].plot(ceiling.index + 1, ceiling, color="#222222", marker="*", linestyle="", label=CEILING)
-    axes[0].set(xlabel="task", ylabel=f"reward per {steps} steps")
-    axes[1].set(xlabel="task", ylabel="reward so far, per step of a task")
-    axes[0].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(0.02, 0.6))
+    axes[0].plot(ceiling.index + 1, ceiling, color="#222222", marker="*", markersize=9, linestyle="", label=CEILING)
+    axes[0].set(ylabel=f"reward per {steps} steps", ylim=(None, 1.35 * max(ceiling.max(), axes[0].get_ylim()[1])))
+    axes[1].set(ylabel="reward so far, per step of a task")
+    axes[0].legend(frameon=False, fontsize="small", ncols=2, loc="upper left")
+    for ax in axes:
+        ax.set(xlabel="task")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.spines[["top", "right"]].set_visible(False)
     return figure
 
 
