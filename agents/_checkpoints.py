@@ -16,7 +16,7 @@ import torch
 from worldprobe._version import __version__
 from worldprobe.agents._from_json import added, from_json
 from worldprobe.agents._network import RecurrentQNetwork, count_parameters
-from worldprobe.agents._network_config import NetworkConfig
+from worldprobe.agents._network_config import WIDEST, NetworkConfig
 from worldprobe.agents._storage import pack_tensors, seal, unpack_tensors, unseal, write_atomically, write_json
 
 
@@ -53,8 +53,8 @@ class CheckpointInfo:
 
     def __post_init__(self) -> None:
         """Refuse sizes that no network has."""
-        if min(self.input_size, self.n_actions) < 1:
-            raise ValueError(f"input_size and n_actions must be at least 1; got {self.input_size}, {self.n_actions}")
+        if not 1 <= min(self.input_size, self.n_actions) <= max(self.input_size, self.n_actions) <= WIDEST:
+            raise ValueError(f"input_size and n_actions must be 1 to {WIDEST:,}; got {self.input_size}, {self.n_actions}")
 
 
 def save_checkpoint(

@@ -13,6 +13,9 @@ from worldprobe.worlds import check_channels
 MOST_REWARDS = 4096
 """Largest number of heads: no file can ask for more."""
 
+WIDEST = 2**20
+"""Largest width of inputs, layers and actions: no file can ask for more."""
+
 DEEPEST = 256
 """Largest number of layers and ticks: no file can ask for more."""
 
@@ -67,6 +70,8 @@ class NetworkConfig:
                 "widths, depth, ticks and rewards must be at least 1; got "
                 f"{self.hidden_size}, {self.n_layers}, {self.n_ticks}, {self.n_rewards}, {self.encoder_sizes}, {self.head_sizes}"
             )
+        if max((self.hidden_size, *self.encoder_sizes, *self.head_sizes)) > WIDEST:
+            raise ValueError(f"widths must be at most {WIDEST:,}; got {self.hidden_size}, {self.encoder_sizes}, {self.head_sizes}")
         if self.acts_by not in ("own", "task") or (self.n_rewards == 1 and self.acts_by == "task"):
             raise ValueError(f"acts_by must be 'own', or 'task' with several rewards; got {self.acts_by!r} and {self.n_rewards}")
         if self.dueling and (self.n_rewards > 1 or self.actor_critic):

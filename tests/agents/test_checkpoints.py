@@ -138,7 +138,7 @@ def nest_absurdly(path: Path) -> None:
         (describe_another_network, "does not hold the weights"),
         (change_the_seed, "a.json is damaged.*its seal is not that"),
         (ask_for_a_terabyte, "too small for the weights"),
-        (ask_for_less_than_nothing, "a.json is damaged.*must be at least 1; got .*, -1"),
+        (ask_for_less_than_nothing, "a.json is damaged.*must be 1 to .*; got .*, -1"),
         (write_a_number_as_text, "a.json is damaged.*'network.hidden_size' must be int; got '6'"),
         (nest_absurdly, "a.json is damaged"),
     ],

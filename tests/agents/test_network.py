@@ -65,6 +65,8 @@ def test_every_weight_comes_from_the_seed(core: str) -> None:
         ({"encoder_sizes": (8, 0)}, "at least 1"),
         ({"head_sizes": (0,)}, "at least 1"),
         ({"n_layers": 257}, "n_layers and n_ticks must be at most 256, n_rewards at most 4096; got 257, 1 and 1"),
+        ({"hidden_size": 2**20 + 1}, "widths must be at most 1,048,576"),
+        ({"encoder_sizes": (2**70,)}, "widths must be at most 1,048,576"),
         ({"channels": ("observation",)}, "'action'"),
         ({"channels": ("action", "smell")}, "smell"),
     ],
