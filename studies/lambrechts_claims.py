@@ -136,7 +136,7 @@ def draw(table: pd.DataFrame) -> plt.Figure:
         axes[2].plot(state.nats, state["return"], color=COLOURS[core], marker="o", markersize=3, linewidth=0.6)
     steps = own.drop_duplicates("checkpoint").step
     for ax, title in zip(axes, ("the state", "the irrelevant walks"), strict=False):
-        ax.set(xlabel="environment steps", ylabel=f"information on the belief of {title} (nats)", ylim=(0, None))
+        ax.set(xlabel="environment steps", ylabel="information (nats)", title=f"on the belief of {title}", ylim=(0, None))
         ax.set_xticks(range(len(steps)), [f"{step:,}" for step in steps], fontsize=7)
     axes[2].set(xlabel="information on the belief of the state (nats)", ylabel="greedy return")
     axes[0].legend(frameon=False, fontsize="small")
