@@ -14,12 +14,14 @@ from worldprobe.agents import (
     ALGORITHMS,
     CORES,
     Actor,
+    Core,
     NetworkConfig,
     PqnConfig,
     PqnLearner,
     RecurrentQNetwork,
     Rollout,
     TrainingDivergedError,
+    _trunk,
     load_checkpoint,
     make_network,
     seeded_generator,
@@ -77,9 +79,18 @@ def test_a_compiled_core_gives_the_same_values_and_gradients(corridor: BuildWorl
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_a_training_may_be_compiled(corridor: BuildWorld, tmp_path: Path) -> None:
-    result = train(corridor(), NetworkConfig(core="mingru", hidden_size=8), replace(TINY, compiled=True), tmp_path, seed=0)
+def test_a_training_may_be_compiled(corridor: BuildWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Core] = []
+
+    def run(core: Core, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        calls.append(core)
+        return _trunk.run_sequence(core, x, state)
+
+    monkeypatch.setattr(_trunk, "compiled_sequence", lambda: run)
+    train(corridor(), NetworkConfig(core="mingru", hidden_size=8), TINY, tmp_path / "plain", seed=0)
+    assert not calls
+    result = train(corridor(), NetworkConfig(core="mingru", hidden_size=8), replace(TINY, compiled=True), tmp_path / "compiled", seed=0)
+    assert calls
     assert load_checkpoint(result.final)[1].training["compiled"] is True
 
 

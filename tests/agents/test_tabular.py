@@ -110,6 +110,8 @@ def test_runs_share_nothing() -> None:
     changed[1] = -1.0
     other = learn_in_turn(WORLD, changed, "q-learning", TabularConfig(steps_per_task=200), seed=0)
     assert both.learner.table.shape[0] == 2
+    np.testing.assert_array_equal(both.reward[0], other.reward[0])
+    np.testing.assert_array_equal(both.learner.table[0], other.learner.table[0])
     assert not np.array_equal(both.reward[1], other.reward[1])
 
 
