@@ -34,7 +34,7 @@ class CoreShape:
 
 
 class Core(nn.Module, ABC):
-    """What carries the past: `(x, state, reset) -> (y, state)`, for a step and for a sequence.
+    """What carries the past: `(x, state) -> (y, state)`, for a step and for a sequence.
 
     The state is one flat tensor (n, state_size), zeros at the start of an episode.
     """
@@ -45,10 +45,11 @@ class Core(nn.Module, ABC):
     """Name and width of all that `record` returns beside "core.state"."""
 
     @abstractmethod
-    def sequence(self, x: Tensor, state: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map x (T, n, input_size) to y (T, n, output_size) and the last state, from zeros where `reset` (T, n) holds.
+    def sequence(self, x: Tensor, state: Tensor, gap: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map x (T, n, input_size) to y (T, n, output_size) and the last state.
 
-        None: no episode begins inside, nor with, the sequence; this is fastest on fused kernels.
+        Where `gap` (T, n) holds there is no step: the state is zeros after it whatever came before, and y means nothing. So unbroken
+        pieces can lie one behind another in a row, with gaps between them.
         """
 
     @abstractmethod
@@ -128,11 +129,11 @@ class LayeredCore(Core):
         """Return what a layer hands on."""
         return x + y if self.residual and depth else y
 
-    def sequence(self, x: Tensor, state: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def sequence(self, x: Tensor, state: Tensor, gap: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run every layer over the whole sequence."""
         lasts = []
         for depth, (layer, first) in enumerate(zip(self._stack, self._split(state), strict=True)):
-            y, last = layer.sequence(self._received(depth, x), first, reset)
+            y, last = layer.sequence(self._received(depth, x), first, gap)
             x = self._given(depth, x, y)
             lasts.append(last)
         return x, torch.cat(lasts, -1)

@@ -117,16 +117,16 @@ class DRCCore(Core):
     def _stack(self) -> list[ConvLSTM]:
         return [layer for layer in self.layers if isinstance(layer, ConvLSTM)]
 
-    def sequence(self, x: Tensor, state: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def sequence(self, x: Tensor, state: Tensor, gap: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run every step's ticks in turn; what the observation gives to the gates is computed for all steps at once."""
         given, y = self._given(x), []
         for t, maps in enumerate(zip(*given, strict=True)):
-            if reset is not None:
-                state = state.masked_fill(reset[t].unsqueeze(-1), 0.0)
             h, c = self._unpacked(state)
             for _ in range(self._n_ticks):
                 h, c, _ = self._tick(maps, h, c)
             state = _packed(h, c)
+            if gap is not None:
+                state = state.masked_fill(gap[t].unsqueeze(-1), 0.0)
             y.append(h[-1].flatten(1))
         return torch.stack(y) + x, state
 

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from worldprobe.agents._gates import GateWeights, check_fused, gru_gates, gru_update, lstm_cells, lstm_gates
 from worldprobe.agents._undrawn import undrawn
+
+SHUT = -1e4
+"""What shuts a gate to exactly 0, whatever else it is given."""
+INPUTS_MORE = 8
+AS_ONE_LAYER = (True, 1, 0.0, False, False, False)
+"""has_biases, num_layers, dropout, train, bidirectional, batch_first."""
+
+
+def without(values: Tensor, gap: Tensor | None) -> Tensor:
+    """Return values (..., width) with zeros where `gap` (...) holds."""
+    return values if gap is None else values.masked_fill(gap.unsqueeze(-1), 0.0)
 
 
 class RecurrentLayer(nn.Module, ABC):
@@ -34,8 +47,8 @@ class RecurrentLayer(nn.Module, ABC):
         return sum(self.leaves.values())
 
     @abstractmethod
-    def sequence(self, x: Tensor, state: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map x (T, n, input_size) to y (T, n, hidden_size) and the last state, from zeros where `reset` (T, n) holds."""
+    def sequence(self, x: Tensor, state: Tensor, gap: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map x (T, n, input_size) to y (T, n, hidden_size) and the last state, which is zeros after rows where `gap` (T, n) holds."""
 
     @abstractmethod
     def record(self, x: Tensor, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -55,24 +68,9 @@ class RecurrentLayer(nn.Module, ABC):
 
 
 class FusedLayer(RecurrentLayer, ABC):
-    """A layer on a kernel of torch that runs a whole unbroken sequence; resets inside one cut it."""
+    """A layer on a kernel of torch, which runs a whole sequence and knows of no gaps."""
 
     fused: nn.RNNBase
-
-    @abstractmethod
-    def unbroken(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the kernel over x (T, n, input_size): y and the last state."""
-
-    def sequence(self, x: Tensor, state: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Run the kernel from one reset of any row to the next."""
-        if reset is None:
-            return self.unbroken(x, state)
-        parts = []
-        edges = sorted({0, *reset.any(1).nonzero().flatten().tolist(), len(x)})
-        for begin, end in pairwise(edges):
-            y, state = self.unbroken(x[begin:end], state.masked_fill(reset[begin].unsqueeze(-1), 0.0))
-            parts.append(y)
-        return torch.cat(parts), state
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw Xavier input weights and orthogonal recurrent ones, gate by gate; zero biases."""
@@ -93,6 +91,28 @@ class FusedLayer(RecurrentLayer, ABC):
         return GateWeights(*self.fused.all_weights[0])
 
 
+class GatedLayer(FusedLayer):
+    """One whose gates are shut in gaps by one input more, so that what it carries becomes zeros, exactly and without a gradient."""
+
+    def sequence(self, x: Tensor, state: Tensor, gap: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Run the kernel once."""
+        weights = self.fused.all_weights[0]
+        if gap is None:
+            return self.run(x, state, weights)
+        more = (0, INPUTS_MORE - 1)  # columns of zeros: widths that are multiples of 8 stay so, which kernels like
+        marked = torch.cat([x, pad(gap.to(x.dtype).unsqueeze(-1), more)], -1)
+        widened = torch.cat([weights[0], pad(self.shut().unsqueeze(-1), more)], 1)
+        return self.run(marked, state, [widened, *weights[1:]])
+
+    @abstractmethod
+    def run(self, x: Tensor, state: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Run the kernel with `weights` over x (T, n, input_size): y and the last state."""
+
+    @abstractmethod
+    def shut(self) -> Tensor:
+        """Return what the gates (n_gates hidden_size,) are given in gaps, for the state to become zeros."""
+
+
 class RNNLayer(FusedLayer):
     """h' = tanh(W x + U h); state h.
 
@@ -105,18 +125,23 @@ class RNNLayer(FusedLayer):
         super().__init__(hidden_size, leaves=("h",))
         self.fused = undrawn(nn.RNN, input_size, hidden_size)
 
-    def unbroken(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the library's kernel."""
-        y, h = self.fused(x, state.unsqueeze(0))
-        return y, h.squeeze(0)
+    def sequence(self, x: Tensor, state: Tensor, gap: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Run the kernel from one gap of any row to the next: there is no gate that could be shut."""
+        ends = [] if gap is None else (gap.any(1).nonzero().flatten() + 1).tolist()
+        parts = []
+        for begin, end in pairwise(sorted({0, *ends, len(x)})):
+            y, h = self.fused(x[begin:end], state.unsqueeze(0))
+            parts.append(y)
+            state = h.squeeze(0) if gap is None else without(h.squeeze(0), gap[end - 1])
+        return torch.cat(parts), state
 
     def record(self, x: Tensor, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return h, which is all there is."""
-        y, _ = self.unbroken(x, state)
+        y, _ = self.sequence(x, state)
         return y, {"h": y}
 
 
-class LSTMLayer(FusedLayer):
+class LSTMLayer(GatedLayer):
     """i, f, o = sigmoid(W x + U h), g = tanh(W x + U h), c' = f c + i g, h' = o tanh(c'); state [h | c].
 
     References
@@ -129,18 +154,23 @@ class LSTMLayer(FusedLayer):
         super().__init__(hidden_size, leaves=("h", "c"), others=gates)
         self.fused = undrawn(nn.LSTM, input_size, hidden_size)
 
-    def unbroken(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, x: Tensor, state: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Run the fused kernel; a single step is the cell alone, which does not pack the weights anew."""
         h, c = state.chunk(2, -1)
         if len(x) == 1:
-            h, c = torch.lstm_cell(x[0], (h, c), *self.fused.all_weights[0])
+            h, c = torch.lstm_cell(x[0], (h, c), *weights)
             return h.unsqueeze(0), torch.cat([h, c], -1)
-        y, (h, c) = self.fused(x, (h.unsqueeze(0).contiguous(), c.unsqueeze(0).contiguous()))
+        first = (h.unsqueeze(0).contiguous(), c.unsqueeze(0).contiguous())
+        y, h, c = torch.lstm(x, first, list(weights), *AS_ONE_LAYER)
         return y, torch.cat([h, c], -1).squeeze(0)
+
+    def shut(self) -> Tensor:
+        """Shut every gate."""
+        return torch.full_like(self.fused.all_weights[0][2], SHUT)
 
     def record(self, x: Tensor, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Recompute the gates from the fused h, all steps at once, and scan the cell."""
-        y, _ = self.unbroken(x, state)
+        y, _ = self.sequence(x, state)
         h, c = state.chunk(2, -1)
         gates = lstm_gates(self.weights(), x, torch.cat([h.unsqueeze(0), y[:-1]]))
         cells = lstm_cells(gates, c)
@@ -154,7 +184,7 @@ class LSTMLayer(FusedLayer):
             self.fused.all_weights[0][2].chunk(4)[1].fill_(1.0)
 
 
-class GRULayer(FusedLayer):
+class GRULayer(GatedLayer):
     """r, z = sigmoid(W x + U h), n = tanh(W x + r (U h + b)), h' = (1 - z) n + z h; state h.
 
     The update gate z keeps the past; the reset gate acts after the product.
@@ -168,14 +198,23 @@ class GRULayer(FusedLayer):
         super().__init__(hidden_size, leaves=("h",), others=("gates.reset", "gates.update", "gates.candidate"))
         self.fused = undrawn(nn.GRU, input_size, hidden_size)
 
-    def unbroken(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def sequence(self, x: Tensor, state: Tensor, gap: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Run the kernel once, on zeros in gaps: there the candidate is tanh(b) of its bias alone, which `shut` takes back."""
+        return super().sequence(without(x, gap), state, gap)
+
+    def run(self, x: Tensor, state: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Run the library's kernel."""
-        y, h = self.fused(x, state.unsqueeze(0))
+        y, h = torch.gru(x, state.unsqueeze(0), list(weights), *AS_ONE_LAYER)
         return y, h.squeeze(0)
+
+    def shut(self) -> Tensor:
+        """Shut r and z, and take back the bias of n."""
+        r, z, n = self.fused.all_weights[0][2].chunk(3)
+        return torch.cat([torch.full_like(r, SHUT), torch.full_like(z, SHUT), -n])
 
     def record(self, x: Tensor, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Recompute the gates from the kernel's h, all steps at once."""
-        y, _ = self.unbroken(x, state)
+        y, _ = self.sequence(x, state)
         h = torch.cat([state.unsqueeze(0), y[:-1]])
         gates = gru_gates(self.weights(), x, h)
         check_fused(gru_update(gates, h), y, "a GRU layer")
@@ -189,9 +228,9 @@ class FeedForwardLayer(RecurrentLayer):
         super().__init__(hidden_size, leaves=("h",))
         self.dense = undrawn(nn.Linear, input_size, hidden_size)
 
-    def sequence(self, x: Tensor, state: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def sequence(self, x: Tensor, state: Tensor, gap: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Look at every step by itself."""
-        y = self.dense(x).relu()
+        y = without(self.dense(x).relu(), gap)
         return y, y[-1]
 
     def record(self, x: Tensor, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,4 +1,4 @@
-"""Recurrent layers whose recurrence is linear in the state, so that a sequence is one scan, resets inside it included."""
+"""Recurrent layers whose recurrence is linear in the state, so that a sequence is one scan, gaps inside it included."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from worldprobe.agents._layers import RecurrentLayer
+from worldprobe.agents._layers import RecurrentLayer, without
 from worldprobe.agents._scan import linear_scan
 from worldprobe.agents._undrawn import undrawn
 
@@ -35,19 +35,19 @@ class LRULayer(RecurrentLayer):
         """Return a (hidden_size,), each in (0, 1)."""
         return torch.exp(-torch.exp(self.rate))
 
-    def _scan(self, x: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _scan(self, x: Tensor, state: Tensor, gap: Tensor | None) -> tuple[Tensor, Tensor]:
         decay = self.decay()
         written = self.from_input(x) * (1 - decay.square()).sqrt()
-        h = linear_scan(decay.expand_as(written), written, state, reset)
+        h = linear_scan(decay.expand_as(written), without(written, gap), state, gap)
         return self.given(x, h), h
 
     def given(self, x: Tensor, h: Tensor) -> Tensor:
         """Return gelu(V h + D x)."""
         return gelu(self.from_state(h) + self.skip(x))
 
-    def sequence(self, x: Tensor, state: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def sequence(self, x: Tensor, state: Tensor, gap: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run one scan."""
-        y, h = self._scan(x, state, reset)
+        y, h = self._scan(x, state, gap)
         return y, h[-1]
 
     def record(self, x: Tensor, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -83,14 +83,14 @@ class MinGRULayer(RecurrentLayer):
         super().__init__(hidden_size, leaves=("h",), others=("gates.update", "gates.candidate"))
         self.from_input = undrawn(nn.Linear, input_size, 2 * hidden_size)
 
-    def _scan(self, x: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _scan(self, x: Tensor, state: Tensor, gap: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         update, candidate = self.from_input(x).chunk(2, -1)
         update = update.sigmoid()
-        return linear_scan(1 - update, update * candidate, state, reset), update, candidate
+        return linear_scan(1 - update, without(update * candidate, gap), state, gap), update, candidate
 
-    def sequence(self, x: Tensor, state: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def sequence(self, x: Tensor, state: Tensor, gap: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run one scan."""
-        h, _, _ = self._scan(x, state, reset)
+        h, _, _ = self._scan(x, state, gap)
         return h, h[-1]
 
     def record(self, x: Tensor, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

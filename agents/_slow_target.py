@@ -134,16 +134,11 @@ class SlowTargetQ:
 def burn_in_state(network: RecurrentQNetwork, rollout: Rollout, n_steps: int) -> Tensor:
     """Return the core state (n, state_size) before step `n_steps` of every sequence, from its stored state.
 
-    Only what follows the last reset before that step matters, so each row enters there; rows that are under way run together.
+    Only what follows the last reset before that step matters: what lies before is a gap.
     """
+    if not n_steps:
+        return rollout.core_state
     ended = rollout.ended[:, :n_steps]
-    step = torch.arange(1, n_steps + 1)
-    start = (ended * step).amax(1) if n_steps else torch.zeros(len(ended), dtype=torch.int64)
-    state = rollout.core_state.masked_fill((start > 0).unsqueeze(1), 0.0)
-    entries = torch.unique(start).tolist()
-    for begin, end in zip(entries, [*entries[1:], n_steps], strict=True):
-        rows = (start <= begin).nonzero().squeeze(1)
-        if end > begin:
-            inputs = rollout.inputs[rows, begin:end].transpose(0, 1)
-            state[rows] = network.features(inputs, state[rows])[1].cpu()
-    return state
+    is_over = ended.flip(1).cummax(1).values.flip(1).T
+    inputs = rollout.inputs[:, :n_steps].transpose(0, 1)
+    return network.features(inputs, rollout.core_state, is_over if ended.any() else None)[1].cpu()

@@ -70,7 +70,7 @@ class TdmLearner(OnPolicyLearner):
         size, m = self._network.observation_size, self._config.n_goals
         y = batch.on_grid(self._network.segment_features(batch, batch.core_state))
         here, real = y.device, batch.is_real
-        seen = batch.on_grid(batch.inputs[:, :size]).to(here)
+        seen = batch.on_grid(batch.inputs[..., :size]).to(here)
         now, after, followed = (each[real.to(here)].repeat_interleave(m, 0) for each in (y[:-1], y[1:].detach(), seen[1:]))
         action, ended = (each[real].repeat_interleave(m, 0).to(here) for each in (batch.action, batch.terminated))
         n = len(action)

@@ -105,7 +105,7 @@ class Trunk(nn.Module, ABC):
         """Return zeros, the core state in which every episode begins."""
         return torch.zeros(n, self.state_size)
 
-    def features(self, inputs: Tensor, state: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def features(self, inputs: Tensor, state: Tensor, gap: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the core's output (T, n, output_size) and the last core state; differentiable.
 
         Parameters
@@ -114,32 +114,28 @@ class Trunk(nn.Module, ABC):
             (T, n, input_size).
         state : Tensor
             Core state before the first step, (n, state_size).
-        reset : Tensor, optional
-            bool (T, n): where an episode begins. None: nowhere, which is fastest.
+        gap : Tensor, optional
+            bool (T, n): rows that hold no step; the state is zeros after them. None: there are none.
         """
         here = self.device
-        return self.core.sequence(self.encoder(inputs.to(here)), state.to(here), None if reset is None else reset.to(here))
+        return self.core.sequence(self.encoder(inputs.to(here)), state.to(here), None if gap is None else gap.to(here))
 
-    def sequence(self, inputs: Tensor, state: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return Q (T, n, n_actions) and the last core state, from zeros where `reset` (T, n) holds; differentiable."""
-        y, state = self.features(inputs, state, reset)
+    def sequence(self, inputs: Tensor, state: Tensor, gap: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return Q (T, n, n_actions) and the last core state of `features`; differentiable."""
+        y, state = self.features(inputs, state, gap)
         return self.q_values(y, inputs), state
 
     def segment_features(self, batch: SegmentBatch, state: Tensor) -> Tensor:
-        """Return the core's output (n_rows, output_size) of every row of segments that begin in `state`; differentiable."""
-        here, parts, begin = self.device, [], 0
+        """Return the core's output (height, n_lanes, output_size) of lanes that begin in `state`; differentiable."""
+        here = self.device
         run = compiled_sequence() if self._is_compiled else run_sequence
         with torch.autocast(here.type, torch.bfloat16) if self._learns_in == "bfloat16" else nullcontext():
-            encoded, state = self.encoder(batch.inputs.to(here)), state.to(here)
-            for n_steps, n in batch.stretches:
-                x = encoded[begin : begin + n_steps * n].view(n_steps, n, -1)
-                y, state = run(self.core, x, state[:n])
-                parts.append(y.flatten(0, 1))
-                begin += n_steps * n
-        return torch.cat(parts).float()
+            gap = None if batch.gap is None else batch.gap.to(here)
+            y, _ = run(self.core, self.encoder(batch.inputs.to(here)), state.to(here), gap)
+        return y.float()
 
     def segment_values(self, batch: SegmentBatch, state: Tensor) -> Tensor:
-        """Return Q of segments that begin in `state`, by step and segment (length + 1, n, n_actions); differentiable."""
+        """Return Q by step and segment (length + 1, n, n_actions) of lanes that begin in `state`; differentiable."""
         return batch.on_grid(self.q_values(self.segment_features(batch, state), batch.inputs).cpu())
 
     @torch.no_grad()
@@ -167,13 +163,16 @@ class Trunk(nn.Module, ABC):
         return {"q": self.q_values(y, inputs)}
 
 
-def run_sequence(core: Core, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the core's output over an unbroken stretch, and its last state."""
-    return core.sequence(x, state)
+SequenceRun = Callable[[Core, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+
+
+def run_sequence(core: Core, x: Tensor, state: Tensor, gap: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the core's output over a sequence, and its last state."""
+    return core.sequence(x, state, gap)
 
 
 @cache
-def compiled_sequence() -> Callable[[Core, Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Return `run_sequence`, compiled for any length and number of segments."""
-    compiled: Callable[[Core, Tensor, Tensor], tuple[Tensor, Tensor]] = torch.compile(run_sequence, dynamic=True)
+def compiled_sequence() -> SequenceRun:
+    """Return `run_sequence`, compiled for any length and number of rows."""
+    compiled: SequenceRun = torch.compile(run_sequence, dynamic=True)
     return compiled

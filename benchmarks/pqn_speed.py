@@ -1,10 +1,11 @@
 """How fast agents learn: environment steps per processor second of one thread, acting and learning together.
 
 `python benchmarks/pqn_speed.py [--fast]` prints one JSON object: versions, and for LSTM and GRU cores of 256 and 64 units in the T-Maze
-our PQN, which cuts rollouts at resets and runs whole fused sequences, beside a plain loop in the manner of the public single-file
-recurrent PQN: the same encoder, core, head and number of weights, but the core is called once per step in the update too, with its
-state masked by resets, and the targets are built once per rollout from the acting network's values. World, batch shape, epochs,
-minibatches, optimiser and clipping are the same. The plain loop does less: it takes truncations for terminations and measures nothing.
+our PQN, which cuts rollouts at resets and runs the pieces in one fused sequence per minibatch, beside a plain loop in the manner of the
+public single-file recurrent PQN: the same encoder, core, head and number of weights, but the core is called once per step in the update
+too, with its state masked by resets, and the targets are built once per rollout from the acting network's values. World, batch shape,
+epochs, minibatches, optimiser and clipping are the same. The plain loop does less: it takes truncations for terminations and measures
+nothing.
 At 16 and 64 environments x 64 steps, 4 epochs, LSTM 256, there are also sb3-contrib's RecurrentPPO as it comes and with one shared
 LSTM, in the same driver with the same inputs, batches and epochs, and the kernels alone: as many calls of torch's LSTM at the padded
 shapes of a rollout, forward and backward, and of its cell for acting; and how many rows run per step of the environments, and per row
@@ -232,7 +233,7 @@ def bare(hidden_size: int, shape: Shape) -> tuple[Callable[[], None], dict[str, 
     segments = Segments(actor.collect(shape.n_steps, EPSILON), shape.n_minibatches)
     parts = torch.arange(shape.n_envs).chunk(shape.n_minibatches)
     batches = [segments.batch(envs) for envs in parts]
-    sizes = [stretch for batch in batches for stretch in batch.stretches]
+    sizes = [batch.inputs.shape[:2] for batch in batches]
     lstm, cell = nn.LSTM(64, hidden_size), nn.LSTMCell(64, hidden_size)
     state = (torch.zeros(shape.n_envs, hidden_size), torch.zeros(shape.n_envs, hidden_size))
 
@@ -244,9 +245,11 @@ def bare(hidden_size: int, shape: Shape) -> tuple[Callable[[], None], dict[str, 
             for size in sizes:
                 torch.autograd.backward(lstm(torch.zeros(*size, 64, requires_grad=True))[0].sum())
 
-    n_rows, n_steps = sum(length * n for length, n in sizes), shape.n_envs * shape.n_steps
-    n_segments = sum(len(batch.env) for batch in batches)
-    padding = {"rows_per_step": round(n_rows / n_steps, 2), "rows_per_row_that_is_needed": round(n_rows / (n_steps + n_segments), 2)}
+    n_rows, n_needed = sum(height * n_lanes for height, n_lanes in sizes), sum(len(batch.cell) for batch in batches)
+    padding = {
+        "rows_per_step": round(n_rows / (shape.n_envs * shape.n_steps), 2),
+        "rows_per_row_that_is_needed": round(n_rows / n_needed, 2),
+    }
     return kernels, padding
 
 

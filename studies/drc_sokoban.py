@@ -50,7 +50,7 @@ class Study:
 
     directory: Path = Path("runs/drc_sokoban")
     """Where networks, tables and figure are kept."""
-    total_steps: int = 2_000_000
+    total_steps: int = 5_000_000
     """Environment steps of each training; the preset is made for an hour on one core."""
     n_levels: int = 10_000
     """Levels that training draws from."""
@@ -83,8 +83,8 @@ def learning_curve(study: Study, name: str) -> pd.DataFrame:
     torch.set_num_threads(1)
     world = Sokoban(SokobanConfig(size=6, n_boxes=1, n_levels=study.n_levels))
     config = PqnConfig(
-        total_steps=study.total_steps, n_envs=64, n_steps=32, n_epochs=2, n_minibatches=8, learning_rate=7e-4, final_learning_rate=1e-5,
-        td_lambda=0.65, epsilon_end=0.05, exploration_fraction=0.2, max_gradient_norm=1.0, n_evaluations=20, n_evaluation_episodes=256,
+        total_steps=study.total_steps, n_envs=128, n_steps=8, n_epochs=1, n_minibatches=8, learning_rate=2e-3, final_learning_rate=1e-5,
+        td_lambda=0.65, epsilon_end=0.05, exploration_fraction=0.05, max_gradient_norm=1.0, n_evaluations=20, n_evaluation_episodes=256,
         n_checkpoints=study.n_checkpoints,
     )  # fmt: skip
     directory = study.directory / name.split("(")[0].lower()

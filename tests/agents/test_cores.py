@@ -51,38 +51,74 @@ every_fused_core = pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
 @every_core
 @every_depth
 @every_joint
-@pytest.mark.parametrize("resets", ["none", "some", "at the start", "everywhere"])
-def test_steps_and_sequence_agree(name: str, n_layers: int, between: bool, resets: str) -> None:
+@pytest.mark.parametrize("gaps", ["none", "some", "at the start", "at the end", "everywhere"])
+def test_steps_and_sequence_agree(name: str, n_layers: int, between: bool, gaps: str) -> None:
+    """A gap is where stepping forgets: the step after it is reset."""
     core, x = build(name, n_layers, between=between), draw(T, N, width(name))
     state = first = draw(N, core.state_size, seed=2)
-    reset = {
+    gap = {
         "none": torch.zeros(T, N, dtype=torch.bool),
         "some": draw(T, N, seed=3) > 0.8,
         "at the start": (torch.arange(T) == 0).unsqueeze(1).expand(T, N),
+        "at the end": (torch.arange(T) > T - 3).unsqueeze(1).expand(T, N),
         "everywhere": torch.ones(T, N, dtype=torch.bool),
-    }[resets]
+    }[gaps]
     stepped = []
     for t in range(T):
-        y, state = core.step(x[t], state, reset[t])
+        y, state = core.step(x[t], state, torch.zeros(N, dtype=torch.bool))
+        state = state.masked_fill(gap[t].unsqueeze(1), 0.0)
         stepped.append(y)
-    whole, last = core.sequence(x, first, reset)
-    torch.testing.assert_close(torch.stack(stepped), whole, atol=1e-5, rtol=0)
+    whole, last = core.sequence(x, first, gap)
+    torch.testing.assert_close(torch.stack(stepped)[~gap], whole[~gap], atol=1e-5, rtol=0)
     torch.testing.assert_close(state, last, atol=1e-5, rtol=0)
-    if resets == "none":
+    assert (last[gap[-1]] == 0).all()
+    if gaps == "none":
         torch.testing.assert_close(core.sequence(x, first)[0], whole, atol=1e-5, rtol=0)
 
 
+@every_fused_core
+@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("length", [1, 2, 30])
+def test_a_gap_forgets_exactly(name: str, bfloat16: bool, length: int) -> None:
+    """Whatever the weights, also biases that training has moved, and however large state and input are."""
+    core = build(name, 2)
+    with torch.no_grad():
+        for parameter in core.parameters():
+            parameter.copy_(3 * draw(*parameter.shape, seed=5))
+    gap = (torch.arange(length) == length - 1).unsqueeze(1).expand(length, 64)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        _, last = core.sequence(20 * draw(length, 64, D), 20 * draw(64, core.state_size, seed=2), gap)
+    assert (last == 0).all()
+
+
 @every_core
-def test_no_gradient_crosses_a_reset(name: str) -> None:
+def test_no_gradient_crosses_a_gap(name: str) -> None:
     core, x = build(name, 2), draw(T, N, width(name)).requires_grad_()
-    reset = torch.zeros(T, N, dtype=torch.bool)
-    reset[4, 1] = True
-    torch.autograd.backward(core.sequence(x, torch.zeros(N, core.state_size), reset)[0][-1].square().sum())
+    gap = torch.zeros(T, N, dtype=torch.bool)
+    gap[4, 1] = True
+    torch.autograd.backward(core.sequence(x, torch.zeros(N, core.state_size), gap)[0][-1].square().sum())
     assert x.grad is not None
-    assert (x.grad[:4, 1] == 0).all()
+    assert (x.grad[:5, 1] == 0).all()
     remembers = name != "feedforward"
-    assert ((x.grad[:4, 0] != 0).any() == remembers).item()
-    assert ((x.grad[4:8, 1] != 0).any() == remembers).item()
+    assert ((x.grad[:5, 0] != 0).any() == remembers).item()
+    assert ((x.grad[5:8, 1] != 0).any() == remembers).item()
+
+
+@every_core
+@every_depth
+def test_gaps_add_nothing_to_the_gradients_of_weights(name: str, n_layers: int) -> None:
+    """Two pieces behind each other in a row have the gradients that they have in rows of their own."""
+    core, x = build(name, n_layers), draw(T, N, width(name))
+    gap = (torch.arange(T) == 4).unsqueeze(1).expand(T, N)
+    begin, nothing = draw(N, core.state_size, seed=2), torch.zeros(N, core.state_size)
+    weight = draw(T, N, core.output_size, seed=4)
+    joined = (core.sequence(x, begin, gap)[0] * weight * ~gap.unsqueeze(2)).sum()
+    alone = (core.sequence(x[:4], begin)[0] * weight[:4]).sum() + (core.sequence(x[5:], nothing)[0] * weight[5:]).sum()
+    parameters = [each for each in core.parameters() if each.numel()]
+    for mine, other in zip(*(torch.autograd.grad(loss, parameters, allow_unused=True) for loss in (joined, alone)), strict=True):
+        assert (mine is None) == (other is None)
+        if mine is not None and other is not None:
+            torch.testing.assert_close(mine, other, atol=1e-4, rtol=1e-4)
 
 
 @every_core

@@ -82,9 +82,9 @@ def test_a_compiled_core_gives_the_same_values_and_gradients(corridor: BuildWorl
 def test_a_training_may_be_compiled(corridor: BuildWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Core] = []
 
-    def run(core: Core, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def run(core: Core, x: Tensor, state: Tensor, gap: Tensor | None) -> tuple[Tensor, Tensor]:
         calls.append(core)
-        return _trunk.run_sequence(core, x, state)
+        return _trunk.run_sequence(core, x, state, gap)
 
     monkeypatch.setattr(_trunk, "compiled_sequence", lambda: run)
     train(corridor(), NetworkConfig(core="mingru", hidden_size=8), TINY, tmp_path / "plain", seed=0)
