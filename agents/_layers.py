@@ -8,9 +8,10 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import linear, pad
 
 from worldprobe.agents._gates import GateWeights, check_fused, gru_gates, gru_update, lstm_cells, lstm_gates
+from worldprobe.agents._gru import gru_recurrence
 from worldprobe.agents._undrawn import undrawn
 
 SHUT = -1e4
@@ -199,7 +200,11 @@ class GRULayer(GatedLayer):
         self.fused = undrawn(nn.GRU, input_size, hidden_size)
 
     def sequence(self, x: Tensor, state: Tensor, gap: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Run the kernel once, on zeros in gaps: there the candidate is tanh(b) of its bias alone, which `shut` takes back."""
+        """Run the kernel once, on zeros in gaps; where a CPU learns, the recurrence with a written-out gradient instead."""
+        if torch.is_grad_enabled() and x.device.type == "cpu" and not (torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()):
+            from_input, from_state, input_bias, state_bias = self.fused.all_weights[0]
+            h = gru_recurrence(linear(x, from_input, input_bias), state, from_state, state_bias, gap)
+            return h, h[-1]
         return super().sequence(without(x, gap), state, gap)
 
     def run(self, x: Tensor, state: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -208,7 +213,7 @@ class GRULayer(GatedLayer):
         return y, h.squeeze(0)
 
     def shut(self) -> Tensor:
-        """Shut r and z, and take back the bias of n."""
+        """Shut r and z, and take back the bias of n: where x is zeros and r is shut, it is all that n is given."""
         r, z, n = self.fused.all_weights[0][2].chunk(3)
         return torch.cat([torch.full_like(r, SHUT), torch.full_like(z, SHUT), -n])
 

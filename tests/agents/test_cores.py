@@ -52,8 +52,9 @@ every_fused_core = pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
 @every_depth
 @every_joint
 @pytest.mark.parametrize("gaps", ["none", "some", "at the start", "at the end", "everywhere"])
-def test_steps_and_sequence_agree(name: str, n_layers: int, between: bool, gaps: str) -> None:
-    """A gap is where stepping forgets: the step after it is reset."""
+@pytest.mark.parametrize("learns", [False, True])
+def test_steps_and_sequence_agree(name: str, n_layers: int, between: bool, gaps: str, learns: bool) -> None:
+    """A gap is where stepping forgets: the step after it is reset. Kernels differ where gradients are kept."""
     core, x = build(name, n_layers, between=between), draw(T, N, width(name))
     state = first = draw(N, core.state_size, seed=2)
     gap = {
@@ -68,7 +69,8 @@ def test_steps_and_sequence_agree(name: str, n_layers: int, between: bool, gaps:
         y, state = core.step(x[t], state, torch.zeros(N, dtype=torch.bool))
         state = state.masked_fill(gap[t].unsqueeze(1), 0.0)
         stepped.append(y)
-    whole, last = core.sequence(x, first, gap)
+    with torch.set_grad_enabled(learns):
+        whole, last = core.sequence(x, first, gap)
     torch.testing.assert_close(torch.stack(stepped)[~gap], whole[~gap], atol=1e-5, rtol=0)
     torch.testing.assert_close(state, last, atol=1e-5, rtol=0)
     assert (last[gap[-1]] == 0).all()
@@ -77,16 +79,16 @@ def test_steps_and_sequence_agree(name: str, n_layers: int, between: bool, gaps:
 
 
 @every_fused_core
-@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize(("learns", "bfloat16"), [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize("length", [1, 2, 30])
-def test_a_gap_forgets_exactly(name: str, bfloat16: bool, length: int) -> None:
+def test_a_gap_forgets_exactly(name: str, learns: bool, bfloat16: bool, length: int) -> None:
     """Whatever the weights, also biases that training has moved, and however large state and input are."""
     core = build(name, 2)
     with torch.no_grad():
         for parameter in core.parameters():
             parameter.copy_(3 * draw(*parameter.shape, seed=5))
     gap = (torch.arange(length) == length - 1).unsqueeze(1).expand(length, 64)
-    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16), torch.set_grad_enabled(learns):
         _, last = core.sequence(20 * draw(length, 64, D), 20 * draw(64, core.state_size, seed=2), gap)
     assert (last == 0).all()
 
