@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -97,17 +96,21 @@ class GatedLayer(FusedLayer):
 
     def sequence(self, x: Tensor, state: Tensor, gap: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run the kernel once."""
-        weights = self.fused.all_weights[0]
         if gap is None:
-            return self.run(x, state, weights)
+            return self.unbroken(x, state)
         more = (0, INPUTS_MORE - 1)  # columns of zeros: widths that are multiples of 8 stay so, which kernels like
+        from_input, *others = self.fused.all_weights[0]
         marked = torch.cat([x, pad(gap.to(x.dtype).unsqueeze(-1), more)], -1)
-        widened = torch.cat([weights[0], pad(self.shut().unsqueeze(-1), more)], 1)
-        return self.run(marked, state, [widened, *weights[1:]])
+        widened = torch.cat([from_input, pad(self.shut().unsqueeze(-1), more)], 1)
+        return self.with_weights([widened, *others], marked, state)
 
     @abstractmethod
-    def run(self, x: Tensor, state: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Run the kernel with `weights` over x (T, n, input_size): y and the last state."""
+    def unbroken(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the kernel over x (T, n, input_size) without gaps: y and the last state."""
+
+    @abstractmethod
+    def with_weights(self, weights: list[Tensor], x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The same with other weights than its own."""
 
     @abstractmethod
     def shut(self) -> Tensor:
@@ -155,14 +158,19 @@ class LSTMLayer(GatedLayer):
         super().__init__(hidden_size, leaves=("h", "c"), others=gates)
         self.fused = undrawn(nn.LSTM, input_size, hidden_size)
 
-    def run(self, x: Tensor, state: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def unbroken(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Run the fused kernel; a single step is the cell alone, which does not pack the weights anew."""
         h, c = state.chunk(2, -1)
         if len(x) == 1:
-            h, c = torch.lstm_cell(x[0], (h, c), *weights)
+            h, c = torch.lstm_cell(x[0], (h, c), *self.fused.all_weights[0])
             return h.unsqueeze(0), torch.cat([h, c], -1)
-        first = (h.unsqueeze(0).contiguous(), c.unsqueeze(0).contiguous())
-        y, h, c = torch.lstm(x, first, list(weights), *AS_ONE_LAYER)
+        y, (h, c) = self.fused(x, (h.unsqueeze(0).contiguous(), c.unsqueeze(0).contiguous()))
+        return y, torch.cat([h, c], -1).squeeze(0)
+
+    def with_weights(self, weights: list[Tensor], x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Call what the layer calls."""
+        h, c = (leaf.unsqueeze(0).contiguous() for leaf in state.chunk(2, -1))
+        y, h, c = torch.lstm(x, (h, c), weights, *AS_ONE_LAYER)
         return y, torch.cat([h, c], -1).squeeze(0)
 
     def shut(self) -> Tensor:
@@ -207,9 +215,14 @@ class GRULayer(GatedLayer):
             return h, h[-1]
         return super().sequence(without(x, gap), state, gap)
 
-    def run(self, x: Tensor, state: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def unbroken(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Run the library's kernel."""
-        y, h = torch.gru(x, state.unsqueeze(0), list(weights), *AS_ONE_LAYER)
+        y, h = self.fused(x, state.unsqueeze(0))
+        return y, h.squeeze(0)
+
+    def with_weights(self, weights: list[Tensor], x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Call what the layer calls."""
+        y, h = torch.gru(x, state.unsqueeze(0), weights, *AS_ONE_LAYER)
         return y, h.squeeze(0)
 
     def shut(self) -> Tensor:

@@ -36,7 +36,7 @@ def test_values_and_gradients_are_those_of_torch(length: int, n: int, width: int
 def test_the_gradient_is_that_of_finite_differences(gaps: float) -> None:
     gap = torch.rand(5, 3, generator=torch.Generator().manual_seed(0)) < gaps
     inputs = (draw(5, 3, 12, seed=0), draw(3, 4, seed=1), draw(12, 4, seed=2), draw(12, seed=3))
-    assert torch.autograd.gradcheck(lambda *leaves: gru_recurrence(*leaves, gap), inputs)
+    assert torch.autograd.gradcheck(lambda g, state, u, b: gru_recurrence(g, state, u, b, gap), inputs)
 
 
 def test_the_gradient_can_be_asked_for_twice() -> None:
