@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from itertools import pairwise
 
 import torch
@@ -92,7 +94,10 @@ class FusedLayer(RecurrentLayer, ABC):
 
 
 class GatedLayer(FusedLayer):
-    """One whose gates are shut in gaps by one input more, so that what it carries becomes zeros, exactly and without a gradient."""
+    """One whose gates are shut in gaps by one input more, so that what it carries becomes zeros, without a gradient.
+
+    Exactly; only a GRU whose products are rounded to TF32 (on a GPU) keeps what rounding changes of its bias.
+    """
 
     def sequence(self, x: Tensor, state: Tensor, gap: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run the kernel once."""
@@ -102,7 +107,10 @@ class GatedLayer(FusedLayer):
         from_input, *others = self.fused.all_weights[0]
         marked = torch.cat([x, pad(gap.to(x.dtype).unsqueeze(-1), more)], -1)
         widened = torch.cat([from_input, pad(self.shut().unsqueeze(-1), more)], 1)
-        return self.with_weights([widened, *others], marked, state)
+        with warnings.catch_warnings() if x.is_cuda else nullcontext():
+            if x.is_cuda:  # it says that the weights lie apart, which they do: they are new at every call
+                warnings.filterwarnings("ignore", "RNN module weights are not part of")
+            return self.with_weights([widened, *others], marked, state)
 
     @abstractmethod
     def unbroken(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import matplotlib as mpl
+import pandas as pd
 import pytest
 import torch
 from threadpoolctl import threadpool_limits
@@ -18,7 +20,20 @@ threadpool_limits(1)
 
 @pytest.fixture(scope="session")
 def load_study() -> Callable[[str], ModuleType]:
+    """Import a study by the name of its file; its figures are drawn off screen."""
+    mpl.use("Agg")
     return _load_study
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[str], pd.DataFrame]:
+    """Read a table that a study wrote, if the figure stands beside it."""
+
+    def read(name: str) -> pd.DataFrame:
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        return pd.read_csv(tmp_path / f"{name}.csv")
+
+    return read
 
 
 def _load_study(name: str) -> ModuleType:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,23 +15,13 @@ from worldprobe.agents import Actor, NetworkConfig, TabularConfig, make_network,
 from worldprobe.worlds import Sokoban, SokobanConfig
 
 Load = Callable[[str], ModuleType]
+Read = Callable[[str], pd.DataFrame]
 
 
-@pytest.fixture(autouse=True)
-def _off_screen() -> None:
-    mpl.use("Agg")
-
-
-def written(directory: Path, name: str) -> pd.DataFrame:
-    """Return the table, if the figure stands beside it."""
-    assert (directory / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    return pd.read_csv(directory / f"{name}.csv")
-
-
-def test_r4_reads_the_belief_from_networks_and_windows(load_study: Load, tmp_path: Path) -> None:
+def test_r4_reads_the_belief_from_networks_and_windows(load_study: Load, tmp_path: Path, written: Read) -> None:
     study = load_study("r4_trace_conditioning")
     study.main(study.Study(tmp_path, hidden_sizes=(2, 8), n_seeds=2, n_updates=4, n_trials=80, n_processes=1))
-    table = written(tmp_path, "r4").set_index(["arm", "units", "seed"]).R2.sort_index()
+    table = written("r4").set_index(["arm", "units", "seed"]).R2.sort_index()
     assert (table["untrained", 8] > table["untrained", 2]).all()
     assert table["last 20", 0, 0] > table["last 5", 0, 0] > table["last 1", 0, 0] > 0
 
@@ -46,30 +35,30 @@ def test_r4_finds_a_belief_that_is_there(load_study: Load, tmp_path: Path) -> No
     assert study.score(*shuffled, streams) < 0.05
 
 
-def test_sfql_tells_the_learners_apart_from_the_floor(load_study: Load, tmp_path: Path) -> None:
+def test_sfql_tells_the_learners_apart_from_the_floor(load_study: Load, tmp_path: Path, written: Read) -> None:
     study = load_study("sfql_four_rooms")
     brief = study.Study(tmp_path, n_runs=2, n_tasks=2, learner=TabularConfig(steps_per_task=100), n_processes=1)
     study.main(brief)
-    table = written(tmp_path, "sfql")
+    table = written("sfql")
     assert set(table.learner) == {*study.TABULAR, study.FLOOR, study.CEILING}
     best = table[table.learner == study.CEILING].set_index("run").reward
     floor = table[(table.learner == study.FLOOR) & (table.task == 1)].set_index("run").reward
     assert (best > floor).all()
 
 
-def test_lambrechts_claims_are_told_on_both_streams(load_study: Load, tmp_path: Path) -> None:
+def test_lambrechts_claims_are_told_on_both_streams(load_study: Load, tmp_path: Path, written: Read) -> None:
     study = load_study("lambrechts_claims")
     brief = study.Study(tmp_path, cores=("gru",), n_seeds=1, total_steps=512, n_checkpoints=2, n_pairs=100, n_epochs=2, n_processes=1)
     study.main(brief)
-    table = written(tmp_path, "lambrechts")
+    table = written("lambrechts")
     assert len(table) == 2 * 2 * 2  # streams, beliefs, checkpoints
     assert np.isfinite(table.nats).all()
 
 
-def test_the_sokoban_study_counts_what_is_solved(load_study: Load, tmp_path: Path) -> None:
+def test_the_sokoban_study_counts_what_is_solved(load_study: Load, tmp_path: Path, written: Read) -> None:
     study = load_study("drc_sokoban")
     study.main(study.Study(tmp_path, total_steps=2048, n_levels=32, n_episodes=16, n_checkpoints=2, n_processes=1))
-    assert set(written(tmp_path, "drc_sokoban").network) == {"DRC(2, 2)", "GRU"}
+    assert set(written("drc_sokoban").network) == {"DRC(2, 2)", "GRU"}
     assert list(pd.read_csv(tmp_path / "ticks.csv").ticks) == list(study.TICKS)
 
 
