@@ -23,9 +23,7 @@ Run = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 SHAPES = ((13, 74), (36, 32), (64, 16), (540, 12))
 
 
-def seconds(
-    run: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], x: Tensor, state: Tensor, weights: list[Tensor], n_repeats: int
-) -> float:
+def seconds(run: Run, x: Tensor, state: Tensor, weights: Sequence[Tensor], n_repeats: int) -> float:
     """Return the processor seconds of forward and backward passes."""
     start = time.process_time()
     for _ in range(n_repeats):
