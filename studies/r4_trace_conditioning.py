@@ -47,8 +47,8 @@ class Study:
     """Units of the GRUs."""
     n_seeds: int = 3
     """Networks of each size."""
-    n_updates: int = 640
-    """Steps of Adam's kind on 12 episodes each: 15 passes over 10,000 trials."""
+    n_updates: int = 1280
+    """Steps of Adam's kind on 12 episodes each: 30 passes over 10,000 trials."""
     n_epochs: int = 4
     """Of these, on the same episodes."""
     n_trials: int = 1000
