@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-# What docs/ says of learners and published findings; each within 10 minutes on two cores. Sokoban (an hour) is `python studies/drc_sokoban.py`.
+# What docs/ says of learners and published findings; each within 10 minutes on two cores. Sokoban (half an hour) is `python studies/drc_sokoban.py`.
 LEARNERS := pqn r2d2 drqn ppo
 STUDIES := r1_tmaze_beliefs r3_mutual_information r4_trace_conditioning r6_rrxor_mess3 r7_bellman_inversion r8_behavioural_extraction r10_leace \
 	r11_codelength r12_coherence lambrechts_claims sfql_four_rooms rewards_and_dynamics

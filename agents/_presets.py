@@ -116,6 +116,27 @@ GUESSES = replace(TABLES, discount=0.1, epsilon_end=0.05)
 BOARDS = replace(TABLES, total_steps=2_000_000)
 """Many situations, each of them seldom met."""
 
+PUZZLES = PqnConfig(
+    total_steps=2_000_000,
+    n_envs=128,
+    n_steps=8,
+    n_epochs=1,
+    n_minibatches=8,
+    learning_rate=2e-3,
+    final_learning_rate=1e-5,
+    max_gradient_norm=1.0,
+    td_lambda=0.65,
+    epsilon_end=0.05,
+    exploration_fraction=0.125,
+    n_evaluations=20,
+)
+"""Levels that differ every time: many small optimiser steps on fresh ones."""
+
+PLANNER = NetworkConfig(
+    core="drc", hidden_size=16, n_layers=2, n_ticks=2, encoder="convolutional", encoder_sizes=(16, 16), head_sizes=(64,)
+)
+"""DRC(2, 2)."""
+
 PRESETS: dict[str, tuple[NetworkConfig, PqnConfig]] = {
     "tmaze": (NetworkConfig(core="gru"), TMAZE),
     "tmaze-irrelevant": (NetworkConfig(core="gru"), TMAZE),
@@ -171,15 +192,15 @@ PRESETS: dict[str, tuple[NetworkConfig, PqnConfig]] = {
     "mountain-hike": (NetworkConfig(core="gru"), BOARDS),
     "mountain-hike-rotated": (NetworkConfig(core="gru"), BOARDS),
     "bouncing-ball": (NetworkConfig(core="gru"), replace(WAITING, total_steps=2_000_000)),
-    "sokoban": (NetworkConfig(core="gru", hidden_size=128), BOARDS),
-    "sokoban-two-boxes": (NetworkConfig(core="gru", hidden_size=128), BOARDS),
+    "sokoban": (PLANNER, PUZZLES),
+    "sokoban-two-boxes": (PLANNER, PUZZLES),
 }
 """World name -> architecture and training."""
 
 OTHERS: dict[tuple[str, str], tuple[NetworkConfig, AnyConfig]] = {
     ("tmaze", "r2d2"): (
         NetworkConfig(core="gru", dueling=True),
-        R2d2Config(total_steps=150_000, final_learning_rate=SETTLING, epsilon_end=0.2, n_evaluations=15),
+        R2d2Config(total_steps=250_000, final_learning_rate=SETTLING, epsilon_end=0.2, n_evaluations=15),
     ),
     ("tmaze", "ppo"): (
         NetworkConfig(core="gru", actor_critic=True),

@@ -22,7 +22,6 @@ from joblib import Parallel, delayed
 
 from worldprobe.agents import (
     NetworkConfig,
-    PqnConfig,
     RecurrentQNetwork,
     evaluate_return,
     find_training,
@@ -30,16 +29,14 @@ from worldprobe.agents import (
     make_network,
     seeded_generator,
     train,
+    training_preset,
 )
 from worldprobe.worlds import Sokoban, SokobanConfig
 
-NETWORKS = {
-    "DRC(2, 2)": NetworkConfig(
-        core="drc", hidden_size=16, n_layers=2, n_ticks=2, encoder="convolutional", encoder_sizes=(16, 16), head_sizes=(64,)
-    ),
-    "GRU": NetworkConfig(core="gru", hidden_size=128),
-}
+NETWORKS = {"DRC(2, 2)": training_preset("sokoban")[0], "GRU": NetworkConfig(core="gru", hidden_size=128)}
 COLOURS = {"DRC(2, 2)": "#0072b2", "GRU": "#e69f00"}
+EXPLORES = 250_000
+"""Steps over which exploration falls."""
 TICKS = (1, 2, 3, 4, 6)
 """Ticks per move that the trained DRC is given."""
 
@@ -50,8 +47,8 @@ class Study:
 
     directory: Path = Path("runs/drc_sokoban")
     """Where networks, tables and figure are kept."""
-    total_steps: int = 5_000_000
-    """Environment steps of each training; the preset is made for an hour on one core."""
+    total_steps: int = 2_000_000
+    """Environment steps of each training: half an hour on one core."""
     n_levels: int = 10_000
     """Levels that training draws from."""
     n_episodes: int = 1000
@@ -82,11 +79,13 @@ def learning_curve(study: Study, name: str) -> pd.DataFrame:
     """Train a network and return what every checkpoint solves."""
     torch.set_num_threads(1)
     world = Sokoban(SokobanConfig(size=6, n_boxes=1, n_levels=study.n_levels))
-    config = PqnConfig(
-        total_steps=study.total_steps, n_envs=128, n_steps=8, n_epochs=1, n_minibatches=8, learning_rate=2e-3, final_learning_rate=1e-5,
-        td_lambda=0.65, epsilon_end=0.05, exploration_fraction=0.05, max_gradient_norm=1.0, n_evaluations=20, n_evaluation_episodes=256,
+    _, preset = training_preset("sokoban")
+    config = replace(
+        preset,
+        total_steps=study.total_steps,
+        exploration_fraction=min(EXPLORES / study.total_steps, 1.0),
         n_checkpoints=study.n_checkpoints,
-    )  # fmt: skip
+    )
     directory = study.directory / name.split("(")[0].lower()
     training = train(world, NETWORKS[name], config, directory, seed=0)
     return pd.DataFrame(
