@@ -193,7 +193,7 @@ PRESETS: dict[str, tuple[NetworkConfig, PqnConfig]] = {
     "mountain-hike-rotated": (NetworkConfig(core="gru"), BOARDS),
     "bouncing-ball": (NetworkConfig(core="gru"), replace(WAITING, total_steps=2_000_000)),
     "sokoban": (PLANNER, PUZZLES),
-    "sokoban-two-boxes": (PLANNER, PUZZLES),
+    "sokoban-two-boxes": (NetworkConfig(core="gru", hidden_size=128), BOARDS),
 }
 """World name -> architecture and training."""
 
