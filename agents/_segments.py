@@ -12,7 +12,7 @@ from torch import Tensor
 from worldprobe.agents._rollout import Rollout
 
 STEP_OVERHEAD = 16
-"""Rows of one more lane that cost as much as one more step of a kernel, forward and backward (measured, LSTM of 64 and 256 units)."""
+"""Rows that take about as long as one more step of a kernel does: in truth fewer for an LSTM, more for a small GRU."""
 SHARES = tuple(1 + tenths / 10 for tenths in range(13))
 """Heights of the lanes that are tried, as multiples of the longest segment's."""
 

@@ -104,7 +104,9 @@ def test_short_episodes_are_padded_little() -> None:
     edges = torch.randint(9, 16, (64, 20), generator=generator).cumsum(1)
     ended = torch.zeros(64, 64, dtype=torch.bool).scatter_(1, edges.clamp(max=63), True)
     steps = torch.zeros(64, 64)
-    rollout = Rollout(steps.unsqueeze(2), steps.unsqueeze(2), steps.long(), steps, ended & False, ended, core_state=torch.ones(64, 1))
+    rollout = Rollout(
+        steps.unsqueeze(2), steps.unsqueeze(2), steps.long(), steps, torch.zeros_like(ended), ended, core_state=torch.ones(64, 1)
+    )
     cut = Segments(rollout, 4)
     run = needed = 0
     for envs in torch.arange(64).chunk(4):
